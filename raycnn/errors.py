@@ -1,0 +1,28 @@
+"""What can go wrong by a user's hand or the world's. A command prints such an error as one line and exits with status 2.
+
+RaycnnError
+├── SpecError         a YAML file, a flag or a --set that cannot be meant
+├── DataError         images or labels that are missing, damaged or not what they claim to be
+├── CheckpointError   a checkpoint that is torn, foreign or of another trial
+└── ClusterError      resources that Ray does not have, workers that do not start, a run held by another process
+"""
+
+
+class RaycnnError(Exception):
+    """The message says what is wrong, where, and how to mend it, on one line."""
+
+
+class SpecError(RaycnnError):
+    """A specification that cannot be carried out."""
+
+
+class DataError(RaycnnError):
+    """Missing, damaged or mislabelled data."""
+
+
+class CheckpointError(RaycnnError):
+    """A checkpoint that cannot be used."""
+
+
+class ClusterError(RaycnnError):
+    """The cluster cannot do what the specification asks."""

@@ -1,0 +1,94 @@
+"""TrialSpec: one training, fully resolved. The same spec, data and worker count give the same model.
+
+Every field that a search may vary is declared here once, with its range; `spec/space.py` derives the searchable form.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Spec(BaseModel):
+    """Immutable, without unknown keys, without silent conversion (4.0 is no int, "4" no number), finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Cutout(Spec):
+    """DeVries & Taylor 2017, arXiv:1708.04552: blank squares of `size_px`, after normalisation (the mean colour)."""
+
+    size_px: int = Field(ge=1, le=512, description="side of each square, pixels")
+    holes: int = Field(default=1, ge=1, le=64, description="squares per image")
+
+
+class Mixup(Spec):
+    """Zhang et al. 2018, arXiv:1710.09412: convex combinations of images and labels."""
+
+    alpha: float = Field(gt=0, le=100, description="both parameters of the Beta distribution of the mixing weight")
+
+
+class Rotation(Spec):
+    """Hendrycks et al. 2019, arXiv:1906.12340: a second head predicts the rotation of unmixed images."""
+
+    weight: float = Field(gt=0, le=100, description="factor of the mean cross-entropy over the rotated images")
+    views: int = Field(default=4, ge=1, le=4, description="4: all four rotations of each image; 1: one at random")
+
+
+class Regularizers(Spec):
+    """None means off. Crop, flip and label smoothing are part of every published recipe, and of the baseline's too."""
+
+    cutout: Cutout | None = None
+    mixup: Mixup | None = None
+    rotation: Rotation | None = None
+    crop_px: int = Field(default=4, ge=0, le=64, description="padding of the random crop, pixels; 0: no crop")
+    flip: bool = Field(default=True, description="mirror half of the images")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Sgd(Spec):
+    """SGD with momentum."""
+
+    lr: float = Field(gt=0, le=100, description="peak learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0, le=10, description="spares norms and biases")
+    nesterov: bool = True
+
+
+class Adamw(Spec):
+    """AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101."""
+
+    lr: float = Field(gt=0, le=10, description="peak learning rate")
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    weight_decay: float = Field(default=0.05, ge=0, le=10, description="decoupled; spares norms and biases")
+
+
+class Optimizer(Spec):
+    """Exactly one of them is set."""
+
+    sgd: Sgd | None = None
+    adamw: Adamw | None = None
+
+
+class Schedule(Spec):
+    """Linear warm-up to the peak, then a cosine to zero over the trial's full budget, stepped every batch."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup: Fraction = Field(default=0.1, description="share of all steps spent warming up")
+
+
+class TrialSpec(Spec):
+    """One training. `precision: auto` is bf16 autocast where the hardware has it (detected), else fp32."""
+
+    model: str
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=2, le=1_000_000, description="images per step over all workers")
+    regularizers: Regularizers = Regularizers()
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    seed: int = Field(default=0, ge=0, lt=2**63, description="fixes initial weights, order and augmentation")
+    train_on: Literal["train", "all"] = Field(default="train", description="all: validation images are trained on too")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
