@@ -1,0 +1,24 @@
+"""DataSpec: which images, from where, and how many training images are held out for the search."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raycnn.spec.trial import Spec
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataSpec(Spec):
+    """The `data` section. Images of `shapes` are generated; those of `folder` are resized to `image_px`."""
+
+    name: Literal["cifar10", "cifar100", "folder", "shapes"]
+    root: Path | None = Field(default=None, description="where the files are; --data wins; default ~/.cache/raycnn")
+    validation: Count | Share = Field(default=0.1, description="training images held out: a count or a fraction")
+    verify: bool = Field(default=True, description="false: unofficial copies of CIFAR are taken, and the report says so")
+    image_px: int = Field(default=32, ge=8, le=1024, description="side of the images of a folder, pixels")
+    train_images: Count = Field(default=4000, description="size of the shapes training set")
+    test_images: Count = Field(default=1000, description="size of the shapes test set")
+    seed: int = Field(default=0, ge=0, description="fixes the split and the shapes")
