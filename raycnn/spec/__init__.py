@@ -1,1 +1,1 @@
-"""What a user asks for: the search space file (`search`), its parameters (`space`) and one resolved training (`trial`)."""
+"""What a user asks for: the search file (`search`), what it varies (`space`), one resolved training (`trial`)."""

@@ -1,14 +1,14 @@
 """DataSpec: which images, from where, and how many training images are held out for the search."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from raycnn.spec.trial import Spec
 
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataSpec(Spec):
@@ -16,9 +16,19 @@ class DataSpec(Spec):
 
     name: Literal["cifar10", "cifar100", "folder", "shapes"]
     root: Path | None = Field(default=None, description="where the files are; --data wins; default ~/.cache/raycnn")
-    validation: Count | Share = Field(default=0.1, description="training images held out: a count or a fraction")
-    verify: bool = Field(default=True, description="false: unofficial copies of CIFAR are taken, and the report says so")
+    validation: float = Field(default=0.1, gt=0, description="training images held out: a count, or a fraction below 1")
+    verify: bool = Field(
+        default=True, description="false: unofficial copies of CIFAR are taken, and the report says so"
+    )
     image_px: int = Field(default=32, ge=8, le=1024, description="side of the images of a folder, pixels")
     train_images: Count = Field(default=4000, description="size of the shapes training set")
     test_images: Count = Field(default=1000, description="size of the shapes test set")
     seed: int = Field(default=0, ge=0, description="fixes the split and the shapes")
+
+    @model_validator(mode="after")
+    def _count_or_fraction(self) -> Self:
+        if self.validation >= 1 and self.validation % 1:
+            raise PydanticCustomError(
+                "validation", "validation: is neither a whole number nor a fraction below 1. Change it."
+            )
+        return self

@@ -3,17 +3,36 @@
 Every field that a search may vary is declared here once, with its range; `spec/space.py` derives the searchable form.
 """
 
-from typing import Annotated, Literal
+import difflib
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Model = Literal["resnet20", "resnet18", "fastnet"]
 
 
 class Spec(BaseModel):
-    """Immutable, without unknown keys, without silent conversion (4.0 is no int, "4" no number), finite numbers only."""
+    """Immutable, no unknown keys, no silent conversion (4.0 is no int, "4" no number), finite numbers only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise unknown_key(str(key), list(cls.model_fields))
+        return data
+
+
+def unknown_key(key: str, known: list[str]) -> PydanticCustomError:
+    """An error for a key that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    mend = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
+    return PydanticCustomError("unknown_key", "unknown key. {mend}", {"key": key, "mend": mend})
 
 
 class Cutout(Spec):
@@ -71,6 +90,12 @@ class Optimizer(Spec):
     sgd: Sgd | None = None
     adamw: Adamw | None = None
 
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.sgd is None) == (self.adamw is None):
+            raise PydanticCustomError("optimizer", "needs exactly one optimizer. Write sgd: {{…}} or adamw: {{…}}.")
+        return self
+
 
 class Schedule(Spec):
     """Linear warm-up to the peak, then a cosine to zero over the trial's full budget, stepped every batch."""
@@ -82,7 +107,7 @@ class Schedule(Spec):
 class TrialSpec(Spec):
     """One training. `precision: auto` is bf16 autocast where the hardware has it (detected), else fp32."""
 
-    model: str
+    model: Model
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=2, le=1_000_000, description="images per step over all workers")
     regularizers: Regularizers = Regularizers()

@@ -1,0 +1,102 @@
+"""SearchSpec: the YAML file of a search, validated. `spec/reading.py` makes it and says what is wrong with a file."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from raycnn.spec.data import DataSpec
+from raycnn.spec.space import Space
+from raycnn.spec.trial import Model, Optimizer, Spec
+
+Objective = Literal["val/clean_error", "val/corruption_error"]
+Auto = Annotated[Literal["auto"], Tag("@word")]
+ByWord = Discriminator(lambda value: "@word" if isinstance(value, str) else "@value")
+Score = Literal["cifar10-c", "cifar10-p", "generated-c", "fgsm"]
+
+
+class Budget(Spec):
+    """What one training may use; the learning rate schedule follows it."""
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=2, le=1_000_000, description="images per step over all workers of a trial")
+
+
+class Search(Spec):
+    """How the space is searched. All objectives are minimised."""
+
+    trials: int = Field(default=64, ge=1, description="finished trials wished, the baseline among them")
+    sampler: Literal["tpe", "random"] = "tpe"
+    scheduler: Literal["asha", "none"] = Field(default="asha", description="asha ranks by the first objective")
+    grace_epochs: int | None = Field(
+        default=None, ge=1, description="no trial is stopped before; default: a ninth of the epochs"
+    )
+    reduction_factor: int = Field(default=3, ge=2, description="one in so many goes on from rung to rung")
+    objectives: list[Objective] = Field(default=["val/clean_error", "val/corruption_error"], min_length=1)
+    corruption_images: int = Field(
+        default=1000, ge=1, description="held-out images that are corrupted, 4 x 5 ways each"
+    )
+    startup_trials: int = Field(default=10, ge=1, description="random trials before TPE begins")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise PydanticCustomError("objectives", "objectives: one is named twice. Remove it.")
+        return self
+
+
+class Trainer(Spec):
+    """The workers of one trial, and how a slot looks after it. `auto` follows the cluster."""
+
+    workers: int = Field(default=1, ge=1, le=4096, description="processes that train one trial together")
+    cpus_per_worker: Annotated[Annotated[float, Field(gt=0), Tag("@value")] | Auto, ByWord] = "auto"
+    gpus_per_worker: Annotated[Annotated[float, Field(ge=0, le=1), Tag("@value")] | Auto, ByWord] = Field(
+        default="auto", description="a worker drives one GPU; a fraction shares it among trials of one worker"
+    )
+    slots: int | None = Field(default=None, ge=1, description="most trials at once; default: as many as fit")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = Field(default=False, description="torch.compile: helps on GPUs, not on CPUs")
+    checkpoint_s: float = Field(default=10.0, ge=0, description="least seconds between two checkpoints of a trial")
+    hang_s: float = Field(default=600.0, gt=0, description="a trial without progress for so many seconds fails")
+    retries: int = Field(default=3, ge=0, description="how often a trial survives the death of its workers")
+    recycle_after: int | None = Field(default=None, ge=1, description="fresh workers after so many trials")
+
+    @model_validator(mode="after")
+    def _whole_gpus_for_groups(self) -> Self:
+        share = self.gpus_per_worker
+        if self.workers > 1 and share != "auto" and 0 < share < 1:
+            raise PydanticCustomError(
+                "gpus",
+                "gpus_per_worker: NCCL refuses two workers of a trial on one GPU, got {share} with workers={workers}. "
+                "Write 1, or workers: 1.",
+                {"share": share, "workers": self.workers},
+            )
+        return self
+
+
+class Finals(Spec):
+    """Which trials are retrained on all training images, how often, and on what they are scored."""
+
+    top: int = Field(default=3, ge=1, description="finalists from the front; the baseline is added")
+    seeds: int = Field(default=3, ge=1, description="trainings of each")
+    epochs: int | None = Field(default=None, ge=1, description="default: those of the budget")
+    score: list[Score] = Field(default=["cifar10-c", "cifar10-p", "fgsm"], description="beside the clean test images")
+    cifar10_c: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-C in the data directory")
+    cifar10_p: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-P in the data directory")
+    generated: list[str] | None = Field(default=None, description="corruptions of generated-c; default: all there are")
+
+
+class SearchSpec(Spec):
+    """One search: data, model, budget, space, how it is searched, trained and finished."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run")
+    data: DataSpec
+    model: Model
+    budget: Budget
+    space: Space
+    search: Search = Search()
+    trainer: Trainer = Trainer()
+    finals: Annotated[Annotated[Finals, Tag("@value")] | Annotated[Literal["off"], Tag("@word")], ByWord] = Finals()
+    baseline: Optimizer | None = Field(default=None, description="the untuned optimizer; default: the published SGD")

@@ -1,0 +1,293 @@
+"""The `space` section: each value is a constant, a range or a choice; a choice's branches carry their own values.
+
+The searchable forms mirror the specs of `spec/trial.py` name by name; the limits of a value stand there, and a range is
+checked by putting both of its ends into a TrialSpec. Plain data: search/study.py asks Optuna.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from raycnn.spec.trial import Spec
+
+T = TypeVar("T")
+Scalar = float | int | str | bool
+
+
+class FloatRange(Spec):
+    """A real number between two ends, both included."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = Field(default=False, description="sample the logarithm uniformly")
+    step: float | None = Field(default=None, gt=0, description="sample low, low + step, …")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        _check_ends(self)
+        return self
+
+
+class IntRange(Spec):
+    """A whole number between two ends, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = Field(default=False, description="sample the logarithm uniformly")
+    step: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        _check_ends(self)
+        return self
+
+
+class Options(Spec, Generic[T]):
+    """One of several constants, without order."""
+
+    choice: list[T] = Field(min_length=1)
+
+
+class Empty(Spec):
+    """`{}`: the branch that switches a regularizer off."""
+
+
+def _form_tag(value: Any) -> str:
+    return "@off" if value == {} or isinstance(value, Empty) else "@form"
+
+
+class Branches(Spec, Generic[T]):
+    """One of several named forms of a regularizer; `off: {}` switches it off."""
+
+    choice: dict[
+        str,
+        Annotated[Annotated[T, Tag("@form")] | Annotated[Empty, Tag("@off")], Discriminator(_form_tag)],
+    ]
+
+    @model_validator(mode="after")
+    def _only_off_is_empty(self) -> Self:
+        if not self.choice:
+            raise PydanticCustomError("branches", "choice: needs at least one branch. Write on: {{…}}.")
+        for name, form in self.choice.items():
+            if isinstance(form, Empty) != (name == "off"):
+                mend = "Remove its values or rename it" if name == "off" else "Write its values, or call it off"
+                raise PydanticCustomError(
+                    "branches", "choice.{name}: only the branch off is empty. {mend}.", {"name": name, "mend": mend}
+                )
+        return self
+
+
+def _value_tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return "@choice" if "choice" in value else "@range"
+    return (
+        "@choice"
+        if isinstance(value, Options | Branches)
+        else "@range"
+        if isinstance(value, FloatRange | IntRange)
+        else "@constant"
+    )
+
+
+def _switch_tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return "@choice" if "choice" in value else "@form"
+    return "@choice" if isinstance(value, Branches) else "@form" if isinstance(value, Spec) else "@off"
+
+
+Real = Annotated[
+    Annotated[float, Tag("@constant")]
+    | Annotated[FloatRange, Tag("@range")]
+    | Annotated[Options[float], Tag("@choice")],
+    Discriminator(_value_tag),
+]
+Whole = Annotated[
+    Annotated[int, Tag("@constant")] | Annotated[IntRange, Tag("@range")] | Annotated[Options[int], Tag("@choice")],
+    Discriminator(_value_tag),
+]
+Flag = Annotated[
+    Annotated[bool, Tag("@constant")] | Annotated[Options[bool], Tag("@choice")], Discriminator(_value_tag)
+]
+Off = Annotated[Literal["off"], Tag("@off")]
+ByForm = Discriminator(_switch_tag)
+
+
+class CutoutSpace(Spec):
+    """Squares of mean colour, DeVries & Taylor 2017."""
+
+    size_px: Whole
+    holes: Whole = 1
+
+
+class MixupSpace(Spec):
+    """Mixed images and labels, Zhang et al. 2018."""
+
+    alpha: Real
+
+
+class RotationSpace(Spec):
+    """A second head that predicts rotations, Hendrycks et al. 2019."""
+
+    weight: Real
+    views: Whole = 4
+
+
+class RegularizersSpace(Spec):
+    """Each is `off`, its values, or a choice of branches."""
+
+    cutout: Annotated[
+        Off | Annotated[CutoutSpace, Tag("@form")] | Annotated[Branches[CutoutSpace], Tag("@choice")], ByForm
+    ] = "off"
+    mixup: Annotated[
+        Off | Annotated[MixupSpace, Tag("@form")] | Annotated[Branches[MixupSpace], Tag("@choice")], ByForm
+    ] = "off"
+    rotation: Annotated[
+        Off | Annotated[RotationSpace, Tag("@form")] | Annotated[Branches[RotationSpace], Tag("@choice")], ByForm
+    ] = "off"
+    crop_px: Whole = 4
+    flip: Flag = True
+    label_smoothing: Real = 0.0
+
+
+class SgdSpace(Spec):
+    """SGD with momentum."""
+
+    lr: Real
+    momentum: Real = 0.9
+    weight_decay: Real = 5e-4
+    nesterov: Flag = True
+
+
+class AdamwSpace(Spec):
+    """AdamW."""
+
+    lr: Real
+    beta1: Real = 0.9
+    beta2: Real = 0.999
+    weight_decay: Real = 0.05
+
+
+class OptimizerBranches(Spec):
+    """The optimizers to choose from."""
+
+    sgd: SgdSpace | None = None
+    adamw: AdamwSpace | None = None
+
+
+class OptimizerSpace(Spec):
+    """One optimizer, or a choice of them."""
+
+    sgd: SgdSpace | None = None
+    adamw: AdamwSpace | None = None
+    choice: OptimizerBranches | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(form is not None for form in (self.sgd, self.adamw, self.choice)) != 1:
+            raise PydanticCustomError(
+                "optimizer",
+                "needs exactly one of sgd, adamw and choice. For several write choice: {{sgd: {{…}}, adamw: {{…}}}}.",
+            )
+        if self.choice and self.choice.sgd is None and self.choice.adamw is None:
+            raise PydanticCustomError("optimizer", "choice: needs at least one optimizer. Write sgd: {{lr: …}}.")
+        return self
+
+
+class ScheduleSpace(Spec):
+    """Linear warm-up, then a cosine to zero over the trial's full budget."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup: Real = 0.1
+
+
+class Space(Spec):
+    """What the search varies."""
+
+    regularizers: RegularizersSpace = RegularizersSpace()
+    optimizer: OptimizerSpace
+    schedule: ScheduleSpace = ScheduleSpace()
+
+
+Parameter = FloatRange | IntRange | Options[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A parameter with its name, its key path below `space`, and the (parameter, branch) pairs that lead to it."""
+
+    name: str
+    parameter: Parameter
+    keys: tuple[str, ...]
+    condition: tuple[tuple[str, str], ...]
+
+
+def resolve(node: Any, suggest: Callable[[str, Parameter], Scalar], path: tuple[str, ...] = ()) -> Any:
+    """The plain tree in which each parameter of `node` has the value that `suggest(name, parameter)` gives.
+
+    Only the branch that was taken is asked for its own values.
+    """
+    if isinstance(node, FloatRange | IntRange | Options):
+        return suggest(parameter_name(path), node)
+    if (forms := _forms(node)) is not None:
+        taken = str(suggest(parameter_name(path), Options[str](choice=list(forms))))
+        value = resolve(forms[taken], suggest, (*path, taken))
+        return {taken: value} if isinstance(node, OptimizerSpace) else value
+    if isinstance(node, Empty) or node == "off":
+        return None
+    if isinstance(node, Spec):
+        return {key: resolve(value, suggest, (*path, key)) for key, value in node if value is not None}
+    return node
+
+
+def parameters(node: Any) -> list[Named]:
+    """Every parameter below `node`, of all branches, parents first."""
+    return list(_parameters(node, (), (), ()))
+
+
+def _parameters(
+    node: Any, path: tuple[str, ...], keys: tuple[str, ...], condition: tuple[tuple[str, str], ...]
+) -> Iterator[Named]:
+    name = parameter_name(path)
+    if isinstance(node, FloatRange | IntRange | Options):
+        yield Named(name, node, keys, condition)
+    elif (forms := _forms(node)) is not None:
+        yield Named(name, Options[str](choice=list(forms)), keys, condition)
+        for branch, form in forms.items():
+            yield from _parameters(form, (*path, branch), (*keys, "choice", branch), (*condition, (name, branch)))
+    elif isinstance(node, Spec):
+        for key, value in node:
+            yield from _parameters(value, (*path, key), (*keys, key), condition)
+
+
+def parameter_name(path: tuple[str, ...]) -> str:
+    """`("regularizers", "cutout", "on", "size_px")` is `cutout.size_px`: words that say nothing are left out."""
+    return ".".join(part for part in path if part not in ("regularizers", "on"))
+
+
+def _forms(node: Any) -> dict[str, Any] | None:
+    """The branches of a choice by name; None for what is no choice of branches."""
+    if isinstance(node, Branches):
+        return dict(node.choice)
+    if isinstance(node, OptimizerSpace) and node.choice:
+        return {name: form for name, form in node.choice if form is not None}
+    return None
+
+
+def _check_ends(ends: FloatRange | IntRange) -> None:
+    values = {"low": ends.low, "high": ends.high}
+    if ends.low >= ends.high:
+        mend = "Write a constant" if ends.low == ends.high else "Swap them"
+        raise PydanticCustomError(
+            "ends", "low must be below high, got low={low}, high={high}. {mend}.", values | {"mend": mend}
+        )
+    if ends.log and ends.low <= 0:
+        raise PydanticCustomError(
+            "ends", "a log scale cannot reach 0, got low={low}. Raise low above 0, or write log: false.", values
+        )
+    if ends.log and ends.step not in (None, 1):
+        raise PydanticCustomError("ends", "step and log: true exclude each other. Remove one.", {})
