@@ -1,0 +1,115 @@
+"""Metrics against the authors' values, the paper's formulas written out frame by frame, and cases worked by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from raycnn.robustness.metrics import (
+    MFP_PERTURBATIONS,
+    corruption_errors,
+    expected_calibration_error,
+    flip_probability,
+    is_noise,
+    mean_corruption_error,
+    ranking_distance,
+)
+
+
+@pytest.mark.parametrize("difficulty", [1, 2, 3])
+@pytest.mark.parametrize("noise", [False, True])
+def test_perturbation_metrics_equal_the_values_of_the_authors_functions(reference, noise, difficulty):
+    folder = reference("metrics")
+    expected = json.loads((folder / "expected.json").read_text())["p"][f"noise_{noise}_difficulty_{difficulty}".lower()]
+    logits = np.load(folder / "p_logits.npy")
+    assert flip_probability(logits.argmax(-1), noise, difficulty) == pytest.approx(expected["flip_prob"], abs=1e-6)
+    for kind in ("top5", "zipf"):
+        distance = ranking_distance(logits, kind, noise, difficulty)
+        assert distance == pytest.approx(expected[f"ranking_dist_{kind}"], abs=1e-6)
+
+
+def test_corruption_errors_equal_the_expected_values(reference):
+    folder = reference("metrics")
+    expected = json.loads((folder / "expected.json").read_text())["c"]
+    errors = corruption_errors(np.load(folder / "c_logits.npy"), np.load(folder / "c_labels.npy"))
+    for row, name in zip(errors, expected["corruptions"], strict=True):
+        assert row == pytest.approx(expected["error_per_severity"][name], abs=1e-6)
+        assert mean_corruption_error(row[None]) == pytest.approx(expected["error"][name], abs=1e-6)
+    assert mean_corruption_error(errors[:15]) == pytest.approx(expected["mean_error_15"], abs=1e-6)
+    assert mean_corruption_error(errors) == pytest.approx(expected["mean_error_19"], abs=1e-6)
+
+
+def _distance_of_the_paper(earlier: np.ndarray, later: np.ndarray, kind: str) -> float:
+    """Section 4.2: d(tau(x), tau(x')) for the ranks 1..m of each class on two frames."""
+    sigma = later[np.argsort(earlier)].astype(int)  # sigma(i): where the i-th class went
+    if kind == "zipf":
+        return sum(abs(1 / i - 1 / s) / i for i, s in enumerate(sigma, start=1))
+    return sum(
+        sum(1 for j in range(min(i, s) + 1, max(i, s) + 1) if 1 <= j - 1 <= 5) for i, s in enumerate(sigma[:5], start=1)
+    )
+
+
+@given(
+    videos=st.integers(1, 3),
+    frames=st.integers(4, 6),
+    classes=st.integers(2, 12),
+    noise=st.booleans(),
+    difficulty=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_ranking_distances_follow_the_formula_of_the_paper_even_among_ties(
+    videos, frames, classes, noise, difficulty, seed
+):
+    logits = np.random.default_rng(seed).integers(0, 5, (videos, frames, classes)).astype(np.float32)
+    ranks = rankdata(-logits, method="ordinal", axis=-1)
+    step = 1 if noise else difficulty
+    for kind in ("top5", "zipf"):
+        wanted = [
+            _distance_of_the_paper(video[0 if noise else frame - step], video[frame], kind)
+            for video in ranks
+            for frame in range(step, frames)
+        ]
+        assert ranking_distance(logits, kind, noise, difficulty) == pytest.approx(np.mean(wanted))
+
+
+def test_a_still_video_never_flips_and_a_strobe_always_does():
+    still = np.full((2, 5), 3)
+    strobe = np.tile([1, 2, 1, 2, 1], (2, 1))
+    assert flip_probability(still, noise=False) == 0
+    assert flip_probability(strobe, noise=False) == 1
+    assert flip_probability(strobe, noise=False, difficulty=2) == 0
+    assert flip_probability(strobe, noise=True) == 0.5
+
+
+@pytest.mark.parametrize("difficulty", [0, 4])
+def test_frames_without_a_partner_are_refused(difficulty):
+    with pytest.raises(ValueError, match="frames are compared in pairs, got 4 frames"):
+        flip_probability(np.zeros((1, 4)), noise=False, difficulty=difficulty)
+
+
+def test_labels_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"got \(1, 5, 4, 10\) and \(20,\)"):
+        corruption_errors(np.zeros((1, 5, 4, 10)), np.zeros(20, dtype=int))
+
+
+def test_calibration_error_of_a_case_worked_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.58, 0.42], [0.45, 0.55]])
+    labels = np.array([0, 1, 0, 0])
+    # Bins of a fifth: (0.8, 1] holds two of 0.9, half of them right; (0.4, 0.6] holds 0.58, right, and 0.55, wrong.
+    wanted = 2 / 4 * abs(0.5 - 0.9) + 2 / 4 * abs(0.5 - 0.565)
+    assert expected_calibration_error(np.log(probabilities), labels, bins=5) == pytest.approx(wanted)
+
+
+def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_the_worst():
+    logits = np.array([[1000.0, 0.0], [0.0, 1000.0]], dtype=np.float32)
+    assert expected_calibration_error(logits, np.array([0, 1])) == 0
+    assert expected_calibration_error(logits, np.array([1, 0])) == 1
+
+
+def test_the_mean_over_perturbations_takes_the_noises_at_one_scale_and_frame_0_only_for_noises():
+    assert len(set(MFP_PERTURBATIONS)) == 10
+    assert [name for name in MFP_PERTURBATIONS if is_noise(name)] == ["gaussian_noise", "shot_noise"]
+    assert is_noise("speckle_noise_3")
