@@ -1,0 +1,336 @@
+"""The hub: one asyncio actor that is the mailbox of all slots.
+
+It outlives worker groups, and the driver's job owns it. A slot's worker group is known by its `generation`; ranks of an
+older one are told to leave. All state changes happen under one condition, which wakes everybody who waits.
+"""
+
+import asyncio
+import collections
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from raycnn.slots.messages import Assignment, Ended, Outcome, Report, Task
+
+POLL_S = 5.0  # longest silence of a long poll
+PEERS_S = 2.0  # how long the ranks of a group may differ in leaving a task before a missing one is looked after
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """A submitted task."""
+
+    task: Task
+    messages: list[Report | Outcome] = field(default_factory=list)
+    acknowledged: int = 0
+    step: int = -1
+    attempts: int = 0
+    stop: bool = False
+    seen: float = field(default_factory=time.monotonic)  # when its submitter last asked
+
+    @property
+    def over(self) -> bool:
+        return bool(self.messages) and isinstance(self.messages[-1], Outcome)
+
+
+@dataclass(eq=False)
+class _Slot:
+    generation: str | None = None  # the worker group attached now; None: it is starting
+    left: set[str] = field(default_factory=set)  # generations that must not come back
+    starts: int = 0  # worker groups started since one was last prepared
+    served: int = 0  # tasks of this generation
+    key: int = 0
+    ticket: _Ticket | None = None
+    progress: float = 0.0
+    workers: dict[int, Any] = field(default_factory=dict)  # rank -> its Train worker actor
+    ended: dict[int, Ended] = field(default_factory=dict)
+    retiring: bool = False
+    unprepared: str = ""  # why its workers cannot prepare
+
+
+class Hub:
+    """See the module. `size`: ranks per slot; the other limits are those of spec.Trainer."""
+
+    def __init__(self, size: int, hang_s: float, recycle_after: int | None, lease_s: float = 60.0, max_starts: int = 4):
+        self.size, self.hang_s, self.lease_s, self.max_starts = size, hang_s, lease_s, max_starts
+        self.recycle_after = recycle_after or float("inf")
+        self.slots: dict[int, _Slot] = {}
+        self.tickets: list[_Ticket] = []
+        self.queue: collections.deque[_Ticket] = collections.deque()
+        self.keys, self.closed = 0, False
+        self.lost = ""  # why there is no slot left
+        self.preparation: tuple[Any] | None = None
+        self.changed = asyncio.Condition()
+        self.log: list[tuple[float, int, str, str]] = []  # (time, slot, event, task) for benches and post-mortems
+
+    # ---------------------------------------------------------------- submitters
+    async def submit(self, task: Task) -> int:
+        """A ticket number to pull messages with."""
+        async with self.changed:
+            for old in self.tickets:
+                if old.task.name == task.name and not old.over:
+                    self._stop(old)
+            ticket = _Ticket(task)
+            self.tickets.append(ticket)
+            self.queue.append(ticket)
+            if self.closed:
+                self._finish(ticket, Outcome("stopped", "the slots are closing"))
+            elif self.lost:
+                self._finish(ticket, Outcome("failed", self.lost))
+            self._dispatch()
+            return len(self.tickets) - 1
+
+    async def pull(self, number: int, cursor: int) -> list[Report | Outcome]:
+        """Messages from `cursor` on, at once or when one comes (at most POLL_S); acknowledges those before."""
+        async with self.changed:
+            ticket = self.tickets[number]
+            ticket.acknowledged, ticket.seen = cursor, time.monotonic()
+            self.changed.notify_all()
+            await self._wait(lambda: len(ticket.messages) > cursor, POLL_S)
+            ticket.seen = time.monotonic()
+            return ticket.messages[cursor:]
+
+    async def stop(self, number: int) -> None:
+        async with self.changed:
+            self._stop(self.tickets[number])
+
+    # ---------------------------------------------------------------- ranks
+    async def join(self, slot: int, generation: str, rank: int, worker: Any) -> bool:
+        """Called by each rank of a new worker group; False: leave."""
+        async with self.changed:
+            s = self.slots.get(slot)
+            if s is None or generation in s.left or self.closed or s.retiring:
+                return False
+            if s.generation != generation:
+                self._attach(slot, s, generation)
+            s.workers[rank] = worker
+            return s.starts <= self.max_starts
+
+    async def prepared_with(self) -> Any:
+        """What the driver posted for `Workload.prepare`; waits for it. None: the slots close before."""
+        async with self.changed:
+            await self._wait(lambda: self.preparation is not None or self.closed)
+            return self.preparation[0] if self.preparation else None
+
+    async def cannot_prepare(self, slot: int, reason: str) -> None:
+        """A rank's `prepare` raised: another group would fare no better, the slot leaves."""
+        async with self.changed:
+            s = self.slots[slot]
+            s.unprepared, s.retiring = s.unprepared or reason, True
+            self.changed.notify_all()
+
+    async def next(self, slot: int, generation: str, last: int) -> Assignment | None:
+        """The assignment after `last`; waits for it. None: leave."""
+        async with self.changed:
+            s = self.slots[slot]
+            if s.starts:
+                self._note(slot, "ready")
+            s.starts = 0
+            await self._wait(
+                lambda: s.generation != generation or (s.ticket and s.key > last) or self.closed or s.retiring
+            )
+            if s.generation != generation or not s.ticket:
+                return None
+            return Assignment(s.key, s.ticket.task)
+
+    async def report(self, slot: int, generation: str, report: Report) -> bool:
+        """Waits until the submitter has seen the report and thought about it; True: stop now."""
+        async with self.changed:
+            s = self.slots[slot]
+            ticket = s.ticket
+            if s.generation != generation or ticket is None:
+                return True
+            s.progress = time.monotonic()
+            if report.step > ticket.step:  # else replayed after a restart
+                ticket.step = report.step
+                ticket.messages.append(report)
+                sent = len(ticket.messages)
+                self.changed.notify_all()
+                await self._wait(lambda: ticket.stop or ticket.acknowledged >= sent or s.generation != generation)
+                s.progress = time.monotonic()
+            return ticket.stop
+
+    async def beat(self, slot: int, generation: str) -> None:
+        s = self.slots.get(slot)
+        if s and s.generation == generation:
+            s.progress = time.monotonic()
+
+    async def first_step(self, slot: int) -> None:
+        """For benches: rank 0 made the first step of its task."""
+        self._note(slot, "first step")
+
+    async def end(self, slot: int, generation: str, rank: int, ended: Ended) -> bool:
+        """True: all ranks left the task with the same number of collectives, so the group is clean and stays."""
+        async with self.changed:
+            s = self.slots[slot]
+            if s.generation != generation or s.ticket is None:
+                return False
+            s.ended[rank] = ended
+            key = s.key
+            self.changed.notify_all()
+
+            def settled() -> bool:
+                return len(s.ended) == self.size or s.generation != generation or s.key != key or s.ticket is None
+
+            await self._wait(settled, PEERS_S)
+            missing = [] if settled() else [worker for r, worker in s.workers.items() if r not in s.ended]
+        a_rank_died = not all([await _alive(worker) for worker in missing])
+        async with self.changed:
+            if s.generation == generation and s.key == key and s.ticket:  # the first rank through decides for all
+                self._settle(slot, s, ended, a_rank_died)
+            return s.generation == generation
+
+    # ---------------------------------------------------------------- the driver
+    async def add_slot(self, slot: int) -> None:
+        async with self.changed:
+            self.slots[slot] = _Slot()
+            self.lost = ""
+
+    async def retire_slot(self, slot: int) -> None:
+        """The slot finishes its task and then leaves."""
+        async with self.changed:
+            if slot in self.slots:
+                self.slots[slot].retiring = True
+                self.changed.notify_all()
+
+    async def post(self, preparation: Any) -> None:
+        async with self.changed:
+            self.preparation = (preparation,)
+            self.changed.notify_all()
+
+    async def slot_gone(self, slot: int, reason: str) -> None:
+        """The slot's trainer has ended. Without any slot, every task fails with the last one's reason."""
+        async with self.changed:
+            s = self.slots.pop(slot, None)
+            reason = (s and s.unprepared) or reason
+            if s and s.ticket:
+                self._finish(s.ticket, Outcome("failed", reason))
+            if not self.slots:
+                self.lost = reason
+                for ticket in list(self.queue):
+                    self._finish(ticket, Outcome("failed", reason))
+            self.changed.notify_all()
+
+    async def close(self) -> None:
+        """Stops all tasks; ranks leave when theirs has stopped."""
+        async with self.changed:
+            self.closed = True
+            for ticket in self.tickets:
+                self._stop(ticket)
+            self.changed.notify_all()
+
+    async def look_after(self) -> None:
+        """Runs for ever: ends tasks whose submitter is gone, and groups that make no progress."""
+        while not self.closed:
+            await asyncio.sleep(min(self.lease_s, self.hang_s) / 8)
+            now = time.monotonic()
+            async with self.changed:
+                for ticket in self.tickets:
+                    if not ticket.over and now - ticket.seen > self.lease_s:
+                        self._stop(ticket)
+                for slot, s in self.slots.items():
+                    if s.ticket and s.generation and now - s.progress > self.hang_s:
+                        self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
+                        s.ticket = None
+                        self._drop_group(slot, s, kill=True)
+
+    async def events(self) -> list[tuple[float, int, str, str]]:
+        return self.log
+
+    # ---------------------------------------------------------------- state
+    def _attach(self, slot: int, s: _Slot, generation: str) -> None:
+        """A new worker group; the task in which the group before died goes on with it."""
+        if s.generation:
+            s.left.add(s.generation)
+        s.generation, s.starts, s.served, s.workers, s.ended = generation, s.starts + 1, 0, {}, {}
+        if ticket := s.ticket:
+            s.ticket = None
+            if ticket.stop:
+                self._finish(ticket, Outcome("stopped"))
+            elif ticket.attempts > ticket.task.retries:
+                self._finish(ticket, Outcome("failed", f"its workers died {ticket.attempts} times"))
+            elif not ticket.over:
+                self._assign(slot, s, ticket)
+        self._dispatch()
+
+    def _settle(self, slot: int, s: _Slot, ended: Ended, a_rank_died: bool) -> None:
+        """Decides what a task's end means, when its ranks have left it or a missing one was looked after."""
+        ticket = s.ticket
+        assert ticket
+        alike = len({(e.status, e.collectives) for e in s.ended.values()}) == 1
+        clean = alike and len(s.ended) == self.size and s.served < self.recycle_after
+        self._note(slot, "end")
+        if not a_rank_died:  # else the errors are echoes of a lost peer, and the next group takes the task up again
+            failed = sorted((e.at, rank, e.reason) for rank, e in s.ended.items() if e.status == "failed")
+            self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
+            s.ticket, s.ended = None, {}
+        if not clean:
+            self._drop_group(slot, s, kill=not alike or bool(a_rank_died))
+        self._dispatch()
+
+    def _drop_group(self, slot: int, s: _Slot, kill: bool) -> None:
+        """Ray Train starts another group. `kill` where a rank may hang in a collective and cannot leave by itself."""
+        assert s.generation
+        self._note(slot, "drop")
+        s.left.add(s.generation)
+        s.generation = None
+        if kill:
+            for worker in s.workers.values():
+                ray.kill(worker)
+        self.changed.notify_all()
+
+    def _dispatch(self) -> None:
+        busy = {s.ticket.task.name for s in self.slots.values() if s.ticket}
+        for slot, s in self.slots.items():
+            if not s.generation or s.ticket or s.retiring:
+                continue
+            ticket = next((t for t in self.queue if t.task.name not in busy), None)
+            if ticket:
+                self.queue.remove(ticket)
+                busy.add(ticket.task.name)
+                self._assign(slot, s, ticket)
+        self.changed.notify_all()
+
+    def _assign(self, slot: int, s: _Slot, ticket: _Ticket) -> None:
+        self.keys += 1
+        s.key, s.ticket, s.ended, s.progress = self.keys, ticket, {}, time.monotonic()
+        s.served += 1
+        ticket.attempts += 1
+        self._note(slot, "assign")
+
+    def _stop(self, ticket: _Ticket) -> None:
+        ticket.stop = True
+        if ticket in self.queue:
+            self._finish(ticket, Outcome("stopped"))
+        self.changed.notify_all()
+
+    def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
+        if not ticket.over:
+            ticket.messages.append(outcome)
+        if ticket in self.queue:
+            self.queue.remove(ticket)
+        self.changed.notify_all()
+
+    def _note(self, slot: int, event: str) -> None:
+        s = self.slots[slot]
+        self.log.append((time.time(), slot, event, s.ticket.task.name if s.ticket else ""))
+
+    async def _wait(self, condition: Any, timeout_s: float | None = None) -> None:
+        """Waits under the lock, which it gives up meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait_for(condition), timeout_s)
+
+
+async def _alive(worker: Any) -> bool:
+    """Whether a rank's process lives: its training thread may hang in a collective, its main thread answers."""
+    try:
+        await asyncio.wait_for(worker.__ray_ready__.remote(), 5)
+    except RayActorError:
+        return False
+    except TimeoutError:
+        return True
+    return True

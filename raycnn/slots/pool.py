@@ -1,0 +1,123 @@
+"""The driver's side: one `TorchTrainer.fit()` per slot, each in a thread, and one hub for all.
+
+    with SlotPool(workload, shape, storage) as pool:
+        pool.grow(2)
+        pool.post(preparation)          # workers start while it is being made
+        outcome = client.run(pool.hub, Task("trial-000", payload))
+
+On leaving, every worker, controller and placement group is gone.
+"""
+
+import contextlib
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+
+from raycnn.slots.hub import Hub
+from raycnn.slots.messages import Workload
+from raycnn.slots.rank import rank_loop
+
+HEAD = {"node:__internal_head__": 0.001}  # hub and forwarders stay with the driver: a lost worker node takes none along
+
+
+@dataclass(frozen=True, slots=True)
+class SlotShape:
+    """The workers of one slot, and what the hub allows a task. `cpus` and `gpus` are per worker."""
+
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    hang_s: float = 600.0
+    recycle_after: int | None = None
+
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for a worker: a hair less than its CPUs, which the forwarders of trials live on."""
+        gpu = {"GPU": self.gpus} if self.gpus else {}
+        return {"CPU": max(self.cpus - 0.02, 0.01), **gpu}
+
+
+class SlotPool:
+    """See the module."""
+
+    def __init__(self, workload: Workload, shape: SlotShape, storage: Path, lease_s: float = 60.0) -> None:
+        self._workload, self._shape, self._storage = workload, shape, storage
+        self._threads: dict[int, threading.Thread] = {}
+        self._closing = False
+        actor = ray.remote(num_cpus=0)(Hub).options(
+            max_concurrency=10_000, resources=HEAD, name=f"hub-{uuid.uuid4().hex[:6]}"
+        )
+        self.hub: Any = actor.remote(shape.workers, shape.hang_s, shape.recycle_after, lease_s)
+        self.hub.look_after.remote()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def grow(self, slots: int) -> None:
+        """Have at least `slots` slots. Those that find no resources yet wait for them and hinder nobody."""
+        for slot in range(len(self._threads), slots):
+            ray.get(self.hub.add_slot.remote(slot))
+            thread = threading.Thread(target=self._serve, args=(slot,), daemon=True, name=f"slot-{slot}")
+            self._threads[slot] = thread
+            thread.start()
+
+    def retire(self, slot: int) -> None:
+        """Let a slot finish its task and leave."""
+        ray.get(self.hub.retire_slot.remote(slot))
+
+    def post(self, preparation: Any) -> None:
+        """Give what `Workload.prepare` takes; the workers have been waiting for it."""
+        ray.get(self.hub.post.remote(preparation))
+
+    def close(self, timeout_s: float = 6.0) -> None:
+        """End all tasks and slots. Workers that do not leave in time are killed."""
+        if self._closing:
+            return
+        self._closing = True
+        with contextlib.suppress(RayError):
+            ray.get(self.hub.close.remote(), timeout=timeout_s)
+        for thread in self._threads.values():
+            thread.join(timeout_s)
+        ray.kill(self.hub)
+
+    def _serve(self, slot: int) -> None:
+        reason = "a slot gave up: its workers die before they are ready"
+        for _ in range(3):  # another controller where the controller itself died
+            try:
+                self._trainer(slot).fit()
+                break
+            except Exception as error:  # reported to the hub below, with the tasks that it fails
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if self._closing:
+                break
+        if not self._closing:
+            with contextlib.suppress(RayError):
+                ray.get(self.hub.slot_gone.remote(slot, reason))
+
+    def _trainer(self, slot: int) -> Any:
+        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        return TorchTrainer(
+            rank_loop,
+            train_loop_config={"hub": self.hub, "slot": slot, "workload": self._workload},
+            scaling_config=ScalingConfig(
+                num_workers=self._shape.workers,
+                use_gpu=self._shape.gpus > 0,
+                resources_per_worker=self._shape.resources(),
+            ),
+            run_config=RunConfig(
+                name=f"slot-{slot}-{uuid.uuid4().hex[:6]}",
+                storage_path=str(self._storage),
+                # Its count is cumulative and never reset; the hub counts retries per task and starts per slot.
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=3),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )

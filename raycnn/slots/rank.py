@@ -1,0 +1,140 @@
+"""What each worker of a slot runs: take a task, do it, say how it ended, take the next.
+
+An idle rank waits on the hub and never in a collective, so that idling has no timeout. Every task starts from the same
+state: nothing of the task before is left but warm memory.
+"""
+
+import gc
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from raycnn.slots.messages import Assignment, Ended, Report, StopTask, Workload
+
+BEAT_S = 2.0
+
+
+class BrokenGroup(Exception):
+    """Leaves the loop with an error, on which Ray Train replaces the worker group."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where this rank stands, and its Link for the task at hand."""
+
+    hub: Any
+    slot: int
+    generation: str
+    rank: int
+    size: int
+    beaten: float = 0.0
+
+    def report(self, step: int, content: Any) -> None:
+        import torch
+
+        stop = torch.zeros(1, device=_device())
+        if self.rank == 0:
+            stop[0] = ray.get(self.hub.report.remote(self.slot, self.generation, Report(step, content)))
+        if self.size > 1:
+            torch.distributed.broadcast(stop, 0)
+        if stop.item():
+            raise StopTask
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if self.rank == 0 and now - self.beaten > BEAT_S:
+            if not self.beaten:
+                self.hub.first_step.remote(self.slot)
+            self.beaten = now
+            self.hub.beat.remote(self.slot, self.generation)
+
+
+def rank_loop(config: dict[str, Any]) -> None:
+    """The train function of a slot's TorchTrainer. config: hub, slot, workload."""
+    hub, slot, workload = config["hub"], config["slot"], config["workload"]
+    try:
+        place = _take_place(hub, slot)
+        if place is None:
+            return
+        preparation = ray.get(hub.prepared_with.remote())
+        if preparation is None:
+            return
+        try:
+            state = workload.prepare(preparation)
+        except Exception as error:  # told to the driver; Ray Train would only try again
+            ray.get(hub.cannot_prepare.remote(slot, _one_line(error)))
+            return
+        gc.collect()
+        gc.freeze()  # imports and data are never scanned again: gc.collect between tasks falls from 0.27 s to nothing
+        last = 0
+        while True:
+            assignment: Assignment | None = ray.get(hub.next.remote(slot, place.generation, last))
+            if assignment is None:
+                return
+            last = assignment.key
+            ended = _run(workload, assignment, state, place)
+            if not ray.get(hub.end.remote(slot, place.generation, place.rank, ended)):
+                raise BrokenGroup(ended.reason)
+    except RayActorError:
+        return  # the hub is gone, and with it the search
+
+
+def _take_place(hub: Any, slot: int) -> _Place | None:
+    import ray.train
+    import torch.distributed as dist
+
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    names = [uuid.uuid4().hex]
+    if size > 1:
+        dist.broadcast_object_list(names, 0, device=_device())
+    worker = ray.get_runtime_context().current_actor
+    joined = ray.get(hub.join.remote(slot, names[0], rank, worker))
+    return _Place(hub, slot, names[0], rank, size) if joined else None
+
+
+def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) -> Ended:
+    import torch
+
+    place.beaten = 0.0
+    _title(f"ray::{assignment.task.name} rank {place.rank}")
+    torch.manual_seed(assignment.task.seed)  # for a user's code that draws from the global generator
+    status, reason, at = "done", "", 0.0
+    try:
+        workload.run(assignment.task.payload, state, place)
+    except StopTask:
+        status = "stopped"
+    except Exception as error:  # whatever a task raises fails that task, not the slot
+        status, reason, at = "failed", _one_line(error), time.time()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _title(f"ray::slot-{place.slot} rank {place.rank} (idle)")
+    return Ended(status, reason, _collectives(place.size), at)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text[:500]}" if text else name
+
+
+def _collectives(size: int) -> int:
+    import torch.distributed as dist
+
+    return dist.group.WORLD._get_sequence_number_for_group() if size > 1 else 0  # pyright: ignore
+
+
+def _device() -> Any:
+    import ray.train.torch
+
+    return ray.train.torch.get_device()
+
+
+def _title(text: str) -> None:
+    """The process's title: what the dashboard's node page, ps and nvidia-smi show."""
+    ray._raylet.setproctitle(text)  # pyright: ignore
