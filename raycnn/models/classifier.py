@@ -1,0 +1,49 @@
+"""Classifier: a network with its normalisation and its heads, so that it cannot be scored with the wrong constants."""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(Protocol):
+    """What a network offers beside being an nn.Module. `width` is the length of its feature vectors."""
+
+    width: int
+
+    def features(self, images: Tensor) -> Tensor:
+        """(batch, 3, side, side) normalised float -> (batch, width)."""
+        ...
+
+
+class Classifier(nn.Module):
+    """Logits from images as they are stored.
+
+    mean, std: per channel, as fractions of 1. rotation: with a second head that predicts quarter turns (4 logits).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Network, classes: int, mean: Sequence[float], std: Sequence[float], rotation: bool):
+        super().__init__()
+        self.network = cast(nn.Module, network)
+        self.head = nn.Linear(network.width, classes)
+        self.rotation_head = nn.Linear(network.width, 4) if rotation else None
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 3, side, side), uint8 or float in [0, 1] -> (batch, classes) float32 logits."""
+        return self.head(self.features(self.normalise(images))).float()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(image - mean) / std. uint8 or float in [0, 1] -> float32, same shape and memory format."""
+        unit = 1.0 if images.is_floating_point() else 255.0
+        scale = (1 / (unit * self.std))[:, None, None]
+        return images.float().mul_(scale).sub_((self.mean / self.std)[:, None, None])
+
+    def features(self, normalised: Tensor) -> Tensor:
+        """(batch, 3, side, side) normalised -> (batch, width)."""
+        return cast(Network, self.network).features(normalised)

@@ -1,0 +1,74 @@
+"""Residual networks for images of about 32 px: ResNet-20 of He et al. for CIFAR, and ResNet-18 with a CIFAR stem."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resnet20() -> "ResNet":
+    """0.27 M parameters. He et al. 2016, arXiv:1512.03385, section 4.2: 3 stages of 3 blocks, parameter-free shortcuts."""
+    return ResNet(stem=16, widths=(16, 32, 64), blocks=3, projection=False)
+
+
+def resnet18() -> "ResNet":
+    """11.17 M parameters with a head for 10 classes. He et al. 2016, table 1, where a 3x3 convolution of stride 1
+    replaces the ImageNet stem of stride 4, as is usual for CIFAR (DeVries & Taylor 2017)."""
+    return ResNet(stem=64, widths=(64, 128, 256, 512), blocks=2, projection=True)
+
+
+class ResNet(nn.Module):
+    """Stages of basic blocks; every stage but the first halves the image. projection: 1x1 convolutions as shortcuts
+    where the shape changes (option B of the paper), else strided identity padded with zero channels (option A)."""
+
+    def __init__(self, stem: int, widths: tuple[int, ...], blocks: int, projection: bool):
+        super().__init__()
+        self.width = widths[-1]
+        self.stem = _conv3x3(3, stem, 1)
+        self.norm = nn.BatchNorm2d(stem)
+        layers: list[nn.Module] = []
+        width = stem
+        for stage, out in enumerate(widths):
+            for block in range(blocks):
+                layers.append(BasicBlock(width, out, 2 if stage > 0 and block == 0 else 1, projection))
+                width = out
+        self.blocks = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. 2015, arXiv:1502.01852
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, images: Tensor) -> Tensor:
+        """(batch, 3, side, side) -> (batch, width)."""
+        return self.blocks(F.relu(self.norm(self.stem(images)), inplace=True)).mean((2, 3))
+
+
+class BasicBlock(nn.Module):
+    """conv, norm, relu, conv, norm, plus the shortcut, relu."""
+
+    def __init__(self, width: int, out: int, stride: int, projection: bool):
+        super().__init__()
+        self.stride, self.new_channels = stride, out - width
+        self.conv1 = _conv3x3(width, out, stride)
+        self.norm1 = nn.BatchNorm2d(out)
+        self.conv2 = _conv3x3(out, out, 1)
+        self.norm2 = nn.BatchNorm2d(out)
+        self.shortcut = None
+        if projection and (stride != 1 or width != out):
+            self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, side, side) -> (batch, out, side / stride, side / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        return F.relu(y.add_(self._shortcut(x)), inplace=True)
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        if self.shortcut is not None:
+            return self.shortcut(x)
+        if self.new_channels == 0:
+            return x
+        x = x[:, :, :: self.stride, :: self.stride]
+        before = self.new_channels // 2
+        return F.pad(x, (0, 0, 0, 0, before, self.new_channels - before))
+
+
+def _conv3x3(width: int, out: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(width, out, 3, stride, padding=1, bias=False)

@@ -1,0 +1,38 @@
+"""Random crop of the zero-padded image, and random mirror image: the augmentation of every published CIFAR recipe."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def draw_crops(count: int, padding_px: int, generator: torch.Generator) -> Tensor:
+    """Upper left corners of `count` crops in the padded image, uniform: (count, 2) int64, row and column."""
+    return torch.randint(0, 2 * padding_px + 1, (count, 2), generator=generator)
+
+
+def draw_flips(count: int, generator: torch.Generator) -> Tensor:
+    """Which of `count` images are mirrored: half of them on average. (count,) bool."""
+    return torch.rand(count, generator=generator) < 0.5
+
+
+def crop(images: Tensor, corners: Tensor, padding_px: int) -> Tensor:
+    """Pad each image with `padding_px` zeros on every side and cut its original size out at `corners`.
+
+    images: (batch, channels, height, width), best uint8 and channels_last, not normalised, so that the zeros are black.
+    corners: (batch, 2) from `draw_crops`. Returns a new tensor of the same shape and type, channels_last.
+    He et al. 2016, arXiv:1512.03385, section 4.2.
+    """
+    batch, channels, height, width = images.shape
+    rows, row = height + 2 * padding_px, (width + 2 * padding_px) * channels  # of the padded image, channels last
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding_px, padding_px, padding_px, padding_px)).contiguous()
+    # Every element starts a window, and windows overlap: one gather then cuts all crops, with no index per pixel.
+    starts = batch * rows * row - (height - 1) * row - width * channels + 1
+    windows = padded.as_strided((starts, height, width * channels), (1, row, 1))
+    first = torch.arange(0, batch * rows * row, rows * row, device=images.device)
+    chosen = windows[first + corners[:, 0] * row + corners[:, 1] * channels]
+    return chosen.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def flip(images: Tensor, flips: Tensor) -> Tensor:
+    """Mirror the images (batch, channels, height, width) whose entry in `flips` (batch,) is true. A new tensor."""
+    return torch.where(flips[:, None, None, None], images.flip(-1), images)

@@ -1,0 +1,161 @@
+"""Batches of augmented images: the one place that says in which order the regularizers are applied, and to what.
+
+    gather -> crop -> flip -> normalise -> cutout -> rotated views
+                                              `---> mixup
+
+So the squares of cutout have the mean colour, and mixup mixes images that were cut out already. The rotation head sees
+unmixed images, turned after everything else. In mixup image i is mixed with image i - 1 of the global batch (the first
+with the last): the order of an epoch is random, so this is a random pairing.
+
+All of an epoch's random choices are drawn at its start, on the CPU, for all ranks: the batches are the same on any
+device and for any number of ranks. A rank then prepares its own share of each batch, and no device waits for the host.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raycnn.regularizers import crop_flip, cutout, mixup, rotation
+from raycnn.spec.trial import Regularizers
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images (n, 3, height, width) uint8, channels_last, and labels (n,) int64, both on the training's device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """This process's place among those that train together; where size > 1, in torch.distributed's default group."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One rank's share of a step.
+
+    images: (m, 3, height, width) normalised, augmented; labels: (m,).
+    partners, lam: labels (m,) of the images that were mixed in, and the () weight of `labels`; None without mixup.
+    rotated: turned images, except those of zero turns where `images` has them unmixed; None without rotation.
+    turns: (m * views,) quarter turns of the last m * views of `images` followed by `rotated`; None without rotation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    partners: Tensor | None = None
+    lam: Tensor | None = None
+    rotated: Tensor | None = None
+    turns: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """An epoch's random choices, (steps, batch, …) each, None where the regularizer is off."""
+
+    order: Tensor
+    corners: Tensor | None
+    flips: Tensor | None
+    centres: Tensor | None
+    turns: Tensor | None
+    lambdas: Tensor | None
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The source of all random choices of `epoch`: derived, so that no generator's state must be saved."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]))
+
+
+def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers, generator: torch.Generator) -> Choices:
+    """An epoch over `count` images: a new order, of which the last, incomplete batch is dropped."""
+    steps = count // batch_size
+    n, r = steps * batch_size, regularizers
+    shape = (steps, batch_size)
+    order = torch.randperm(count, generator=generator)[:n].view(shape)
+    corners = crop_flip.draw_crops(n, r.crop_px, generator).view(*shape, 2) if r.crop_px else None
+    flips = crop_flip.draw_flips(n, generator).view(shape) if r.flip else None
+    centres = turns = lambdas = None
+    if r.cutout:
+        holes = r.cutout.holes
+        centres = cutout.draw_centres(n, holes, image_px, image_px, generator).view(*shape, holes, 2)
+    if r.rotation:
+        turns = rotation.draw_turns(n, r.rotation.views, generator).view(*shape, r.rotation.views)
+    if r.mixup:
+        lambdas = mixup.draw_lambdas(steps, r.mixup.alpha, generator)
+    return Choices(order, corners, flips, centres, turns, lambdas)
+
+
+def batches(
+    data: Images,
+    batch_size: int,
+    regularizers: Regularizers,
+    normalise: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+    group: Group,
+) -> Iterator[Batch]:
+    """One epoch of `data`, this rank's share of each batch of `batch_size` images."""
+    device = data.images.device
+    choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, generator)
+    share = _share(choices, group, batch_size, device)
+    for step in range(len(choices.order)):
+        yield _prepare(data, share, step, regularizers, normalise)
+
+
+def share_of(batch_size: int, group: Group) -> range:
+    """The places in a global batch that are this rank's: one range per rank, lengths differ by one at most."""
+    return range(group.rank * batch_size // group.size, (group.rank + 1) * batch_size // group.size)
+
+
+def _share(choices: Choices, group: Group, batch_size: int, device: torch.device) -> Choices:
+    """This rank's choices, on its device; with mixup those of one image more come first, the first image's partner."""
+    places = share_of(batch_size, group)
+    extra = [] if choices.lambdas is None else [(places.start - 1) % batch_size]
+    chosen = torch.tensor([*extra, *places])
+
+    def mine(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:, chosen].to(device, non_blocking=True)
+
+    lambdas = None if choices.lambdas is None else choices.lambdas.to(device, non_blocking=True)
+    order = choices.order[:, chosen].to(device, non_blocking=True)
+    return Choices(
+        order, mine(choices.corners), mine(choices.flips), mine(choices.centres), mine(choices.turns), lambdas
+    )
+
+
+def _prepare(
+    data: Images, share: Choices, step: int, regularizers: Regularizers, normalise: Callable[[Tensor], Tensor]
+) -> Batch:
+    images, labels = _gather(data.images, share.order[step]), data.labels[share.order[step]]
+    if share.corners is not None:
+        images = crop_flip.crop(images, share.corners[step], regularizers.crop_px)
+    if share.flips is not None:
+        images = crop_flip.flip(images, share.flips[step])
+    images = normalise(images)
+    if share.centres is not None and regularizers.cutout:
+        images = cutout.cutout(images, share.centres[step], regularizers.cutout.size_px)
+    partners = lam = rotated = turns = None
+    mixed = images
+    if share.lambdas is not None:
+        lam, partners, labels = share.lambdas[step], labels[:-1], labels[1:]
+        mixed, images = mixup.mixup(images[1:], images[:-1], lam), images[1:]
+    if share.turns is not None:
+        views = share.turns[step, -len(images) :].T  # (views, m): view by view
+        turns = views.flatten()
+        if len(views) == 4:
+            rotated = rotation.rotate_all(images, upright=share.lambdas is not None)
+        else:
+            rotated = torch.cat([rotation.rotate(images, view) for view in views])
+    return Batch(mixed, labels, partners, lam, rotated, turns)
+
+
+def _gather(images: Tensor, chosen: Tensor) -> Tensor:
+    """images[chosen], as a copy of whole rows of memory: twice as fast as indexing."""
+    stored = images.permute(0, 2, 3, 1)
+    return stored.flatten(1).index_select(0, chosen).view(-1, *stored.shape[1:]).permute(0, 3, 1, 2)

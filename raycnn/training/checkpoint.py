@@ -1,0 +1,167 @@
+"""A training's state on disk: written atomically, the last two kept, read without unpickling anything but tensors."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from raycnn import models
+from raycnn.errors import CheckpointError
+from raycnn.models.classifier import Classifier
+from raycnn.spec.trial import TrialSpec
+
+FORMAT = 1
+CPU = torch.device("cpu")
+LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What is known after an epoch.
+
+    epoch: finished epochs; images: trained in total; lr: of the epoch's last step; train_loss: mean over its steps.
+    metrics: "val/clean_error", "val/clean_loss", and "val/corruption_error" where it was evaluated; fractions of 1.
+    """
+
+    epoch: int
+    images: int
+    lr: float
+    train_loss: float
+    metrics: dict[str, float]
+    train_s: float
+    evaluate_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a training needs to go on, and a score to be made. `history` has a record for each finished epoch."""
+
+    spec: TrialSpec
+    history: list[EpochRecord]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    classes: int
+    image_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self.history[-1].epoch
+
+
+def save(checkpoint: Checkpoint, directory: Path) -> None:
+    """Write `checkpoint` as directory/checkpoint.pt; the one that was there becomes checkpoint.prev.pt.
+
+    A process killed at any instant leaves at least one of the two whole.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    plain = {
+        "raycnn_checkpoint": FORMAT,
+        "spec": checkpoint.spec.model_dump_json(),
+        "history": [asdict(record) for record in checkpoint.history],
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+        "classes": checkpoint.classes,
+        "image_px": checkpoint.image_px,
+        "mean": list(checkpoint.mean),
+        "std": list(checkpoint.std),
+    }
+    last, new = directory / LAST, directory / f"{LAST}.{os.getpid()}.tmp"
+    try:
+        with new.open("wb") as file:
+            torch.save(plain, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if last.exists():
+            last.replace(directory / PREVIOUS)
+        new.replace(last)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{last}: cannot be written ({error.strerror}). Free space or choose another --run."
+        ) from error
+
+
+def load(
+    directory: Path,
+    spec: TrialSpec,
+    device: torch.device = CPU,
+    note: Callable[[str], None] = lambda _: None,
+) -> Checkpoint | None:
+    """The last checkpoint of `spec` in `directory`, or the one before if the last is damaged (`note` is then told); None
+    if there is none. Raises CheckpointError if neither can be used."""
+    damage: CheckpointError | None = None
+    for path in (directory / LAST, directory / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read(path, device)
+            if checkpoint.spec != spec:
+                raise CheckpointError(
+                    f"{path}: is of another training: {_difference(checkpoint.spec, spec)}. Move it away."
+                )
+        except CheckpointError as error:
+            damage = damage or error
+            continue
+        if damage is not None:
+            note(f"{damage} Going on from {path.name}, after epoch {checkpoint.epoch}.")
+        return checkpoint
+    if damage is not None:
+        raise damage
+    return None
+
+
+def read(path: Path, device: torch.device = CPU) -> Checkpoint:
+    """The checkpoint in one file, its tensors on `device`. Raises CheckpointError, naming the file, if it is none."""
+    try:
+        plain = torch.load(path, map_location=device, weights_only=True)
+        if plain["raycnn_checkpoint"] != FORMAT:
+            raise CheckpointError(f"{path}: has format {plain['raycnn_checkpoint']}, this raycnn reads {FORMAT}.")
+        return Checkpoint(
+            spec=TrialSpec.model_validate_json(plain["spec"]),
+            history=[EpochRecord(**record) for record in plain["history"]],
+            model=plain["model"],
+            optimizer=plain["optimizer"],
+            classes=plain["classes"],
+            image_px=plain["image_px"],
+            mean=tuple(plain["mean"]),
+            std=tuple(plain["std"]),
+        )
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint.") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
+    except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same
+        raise CheckpointError(
+            f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). Delete it."
+        ) from error
+
+
+def load_classifier(path: Path, device: torch.device = CPU) -> Classifier:
+    """The trained classifier of a checkpoint, in eval mode, channels_last, ready to score. Raises CheckpointError."""
+    checkpoint = read(path, device)
+    return restore_classifier(checkpoint, device).eval()
+
+
+def restore_classifier(checkpoint: Checkpoint, device: torch.device) -> Classifier:
+    """The classifier of `checkpoint`, on `device`."""
+    spec = checkpoint.spec
+    network = models.build(spec.model, checkpoint.image_px)
+    rotation = spec.regularizers.rotation is not None
+    classifier = Classifier(network, checkpoint.classes, checkpoint.mean, checkpoint.std, rotation)
+    classifier.load_state_dict(checkpoint.model)
+    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _difference(found: TrialSpec, wanted: TrialSpec) -> str:
+    """Which fields differ, on one line."""
+    a, b = found.model_dump(), wanted.model_dump()
+    return ", ".join(f"{key} is {a[key]}, not {b[key]}" for key in b if a[key] != b[key])

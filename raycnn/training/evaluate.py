@@ -1,0 +1,46 @@
+"""Error and loss of a classifier over images, shared out over the ranks."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from raycnn.models.classifier import Classifier
+from raycnn.training.batches import Group, Images, share_of
+from raycnn.training.precision import autocast
+
+BATCH = 1000  # images at once: large enough for a GPU, small enough for a processor's caches
+
+
+@torch.inference_mode()
+def evaluate(classifier: Classifier, data: Images, precision: str, group: Group) -> tuple[float, float]:
+    """(error, mean cross-entropy) over all of `data`, the same on every rank. Batch norm in eval mode.
+
+    Every rank scores its share, without padding, and the sums are added: each image counts once.
+    """
+    classifier.eval()
+    totals = torch.zeros(2, dtype=torch.float64, device=data.images.device)  # errors, loss
+    places = share_of(len(data.labels), group)
+    for first in range(places.start, places.stop, BATCH):
+        last = min(first + BATCH, places.stop)
+        with autocast(precision, data.images.device):
+            logits = classifier(data.images[first:last])
+        labels = data.labels[first:last]
+        totals[0] += (logits.argmax(1) != labels).sum()
+        totals[1] += F.cross_entropy(logits, labels, reduction="sum")
+    if group.size > 1:
+        dist.all_reduce(totals)
+    errors, loss = (totals / len(data.labels)).tolist()
+    return errors, loss
+
+
+def average_buffers(classifier: Classifier, group: Group) -> None:
+    """Changes `classifier`: batch norm's running statistics become their mean over the ranks, so that all ranks
+    evaluate the same model, and one that has seen every image of the batches."""
+    if group.size == 1:
+        return
+    buffers: list[Tensor] = [b for b in classifier.buffers() if b.is_floating_point()]
+    flat = torch.cat([b.flatten() for b in buffers])
+    dist.all_reduce(flat)
+    for buffer, mean in zip(buffers, (flat / group.size).split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))

@@ -1,0 +1,217 @@
+"""`train`: one training from start to end, or on from its checkpoint."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raycnn import models
+from raycnn.errors import RaycnnError, SpecError
+from raycnn.models.classifier import Classifier
+from raycnn.spec.trial import TrialSpec
+from raycnn.training import checkpoint as checkpoints
+from raycnn.training.batches import Group, Images, batches, epoch_generator, share_of
+from raycnn.training.checkpoint import Checkpoint, EpochRecord
+from raycnn.training.evaluate import average_buffers, evaluate
+from raycnn.training.loss import StepLogits, training_loss
+from raycnn.training.optim import lr_at, make_optimizer, peak_lr, set_lr
+from raycnn.training.precision import autocast, resolve_precision
+
+ALONE = Group()
+__all__ = ["EpochRecord", "Group", "Images", "TrainingData", "TrainingDiverged", "train"]
+
+
+class TrainingDiverged(RaycnnError):
+    """The training loss is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a training is given, all on its device. mean, std: per channel, fractions of 1.
+
+    corrupted: the held-out images once per corruption and severity, one after the other; None: not evaluated.
+    """
+
+    train: Images
+    validation: Images
+    corrupted: Images | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: int
+
+
+def train(
+    spec: TrialSpec,
+    data: TrainingData,
+    device: torch.device,
+    *,
+    group: Group = ALONE,
+    directory: Path | None = None,
+    checkpoint_s: float = 10.0,
+    corruption_epochs: frozenset[int] = frozenset(),
+    on_epoch: Callable[[EpochRecord], None] = lambda _: None,
+    on_step: Callable[[], None] = lambda: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Classifier:
+    """Train `spec` on `data`; the same spec, data and group size give the same classifier, bit for bit on a processor.
+
+    After each epoch: evaluate (`corrupted` at `corruption_epochs` and the last epoch), write a checkpoint into
+    `directory` (rank 0; if `checkpoint_s` have passed since the last, and after the last epoch; None: never), then call
+    `on_epoch(record)` on every rank, which may raise to stop the training on all of them. `on_step` is called once a
+    batch, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record again.
+    Raises SpecError for what cannot be trained, TrainingDiverged for a loss that is not finite, CheckpointError.
+    """
+    train_images = _training_images(spec, data)
+    steps = _steps_per_epoch(spec, len(train_images.labels), group)
+    precision = resolve_precision(spec.precision, device)
+    classifier = _new_classifier(spec, data, device)
+    optimizer = make_optimizer(classifier, spec.optimizer)
+    history = _restore(spec, directory, classifier, optimizer, device, note)
+    if history:
+        on_epoch(history[-1])
+    model = _step_module(classifier, spec, group, device)
+    saved_at = time.monotonic()
+    for epoch in range(len(history), spec.epochs):
+        started = time.monotonic()
+        train_loss, lr = _train_epoch(
+            spec, train_images, model, classifier, optimizer, epoch, steps, precision, group, on_step
+        )
+        if not torch.isfinite(torch.tensor(train_loss)):
+            raise TrainingDiverged(
+                f"epoch {epoch + 1}: the training loss is {train_loss} at learning rate {lr:.3g}. Lower it."
+            )
+        trained = time.monotonic()
+        metrics = _evaluate_all(spec, data, classifier, epoch + 1, corruption_epochs, precision, group)
+        evaluated = time.monotonic()
+        images = (epoch + 1) * steps * spec.batch_size
+        history.append(EpochRecord(epoch + 1, images, lr, train_loss, metrics, trained - started, evaluated - trained))
+        due = epoch + 1 == spec.epochs or evaluated - saved_at >= checkpoint_s
+        if directory is not None and group.rank == 0 and due:
+            checkpoints.save(_checkpoint(spec, data, history, classifier, optimizer), directory)
+            saved_at = time.monotonic()
+        on_epoch(history[-1])
+    return classifier.eval()
+
+
+def _train_epoch(
+    spec: TrialSpec,
+    data: Images,
+    model: nn.Module,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    steps: int,
+    precision: str,
+    group: Group,
+    on_step: Callable[[], None],
+) -> tuple[float, float]:
+    """One epoch: (mean loss over all ranks, last learning rate)."""
+    classifier.train()
+    total = torch.zeros((), device=data.images.device)
+    generator = epoch_generator(spec.seed, epoch)
+    # Parallel training averages gradients over ranks; a rank's share of the batch, times their number, makes that the
+    # mean over images even where shares differ in size.
+    weight = len(share_of(spec.batch_size, group)) * group.size / spec.batch_size
+    step, lr = epoch * steps, 0.0
+    for batch in batches(data, spec.batch_size, spec.regularizers, classifier.normalise, generator, group):
+        lr = lr_at(step, steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
+        set_lr(optimizer, lr)
+        with autocast(precision, data.images.device):
+            loss = training_loss(model, batch, spec.regularizers) * weight
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+        step += 1
+        on_step()
+    if group.size > 1:
+        dist.all_reduce(total)
+    return total.item() / (steps * group.size), lr
+
+
+def _evaluate_all(
+    spec: TrialSpec,
+    data: TrainingData,
+    classifier: Classifier,
+    epoch: int,
+    corruption_epochs: frozenset[int],
+    precision: str,
+    group: Group,
+) -> dict[str, float]:
+    average_buffers(classifier, group)
+    if spec.train_on == "all":
+        return {}
+    error, loss = evaluate(classifier, data.validation, precision, group)
+    metrics = {"val/clean_error": error, "val/clean_loss": loss}
+    if data.corrupted is not None and (epoch in corruption_epochs or epoch == spec.epochs):
+        metrics["val/corruption_error"] = evaluate(classifier, data.corrupted, precision, group)[0]
+    return metrics
+
+
+def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
+    if spec.train_on == "train":
+        return data.train
+    both = (data.train, data.validation)
+    images = torch.cat([part.images for part in both]).contiguous(memory_format=torch.channels_last)
+    return Images(images, torch.cat([part.labels for part in both]))
+
+
+def _steps_per_epoch(spec: TrialSpec, count: int, group: Group) -> int:
+    if spec.batch_size > count:
+        raise SpecError(f"budget.batch_size: {spec.batch_size} is more than the {count} training images. Lower it.")
+    if spec.batch_size < group.size:
+        raise SpecError(f"budget.batch_size: {spec.batch_size} is less than the {group.size} workers. Raise it.")
+    return count // spec.batch_size
+
+
+def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -> Classifier:
+    """Weights from spec.seed alone, whatever the process has drawn before, and drawn on the CPU on any device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        network = models.build(spec.model, data.train.images.shape[-1])
+        classifier = Classifier(network, data.classes, data.mean, data.std, spec.regularizers.rotation is not None)
+    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _restore(
+    spec: TrialSpec,
+    directory: Path | None,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    note: Callable[[str], None],
+) -> list[EpochRecord]:
+    """Changes `classifier` and `optimizer` to the checkpoint's state; the records of its epochs, none without one."""
+    found = None if directory is None else checkpoints.load(directory, spec, device, note)
+    if found is None:
+        return []
+    classifier.load_state_dict(found.model)
+    optimizer.load_state_dict(found.optimizer)
+    return list(found.history)
+
+
+def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: torch.device) -> nn.Module:
+    module: nn.Module = StepLogits(classifier)
+    if group.size > 1:
+        ids = [device] if device.type == "cuda" else None
+        module = DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    if spec.compile:
+        module = torch.compile(module, dynamic=False)  # pyright: ignore[reportAssignmentType]
+    return module
+
+
+def _checkpoint(
+    spec: TrialSpec,
+    data: TrainingData,
+    history: list[EpochRecord],
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+) -> Checkpoint:
+    image_px = data.train.images.shape[-1]
+    state, moments = classifier.state_dict(), optimizer.state_dict()
+    return Checkpoint(spec, list(history), state, moments, data.classes, image_px, data.mean, data.std)
