@@ -1,0 +1,43 @@
+"""Which trials are worth retraining: non-dominated sorting, and the rule that picks the finalists."""
+
+from optuna.trial import FrozenTrial, TrialState
+
+
+def fronts(values: list[tuple[float, ...]]) -> list[list[int]]:
+    """Indices of `values` (all minimised) by front: the first holds those that none dominates, and so on."""
+    left = list(range(len(values)))
+    sorted_fronts = []
+    while left:
+        front = [i for i in left if not any(_dominates(values[j], values[i]) for j in left)]
+        sorted_fronts.append(front)
+        left = [i for i in left if i not in front]
+    return sorted_fronts
+
+
+def finalists(trials: list[FrozenTrial], top: int) -> list[FrozenTrial]:
+    """At most `top` completed trials of the search (not the baseline), the best first.
+
+    From the first front: the knee (least sum of objectives, each scaled to its range over all completed trials), then
+    the best in each objective, then the rest by that sum; after it, the next fronts by that sum.
+    """
+    done = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("kind") == "search"]
+    if not done:
+        return []
+    values = [tuple(trial.values) for trial in done]
+    sums = _scaled_sums(values)
+    order: list[int] = []
+    for place, front in enumerate(fronts(values)):
+        by_sum = sorted(front, key=lambda i: sums[i])
+        extremes = [min(front, key=lambda i: values[i][k]) for k in range(len(values[0]))] if place == 0 else []
+        order += list(dict.fromkeys([by_sum[0], *extremes, *by_sum]))
+    return [done[i] for i in order[:top]]
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+
+def _scaled_sums(values: list[tuple[float, ...]]) -> list[float]:
+    columns = list(zip(*values, strict=True))
+    low, span = [min(c) for c in columns], [max(c) - min(c) or 1.0 for c in columns]
+    return [sum((x - lo) / s for x, lo, s in zip(value, low, span, strict=True)) for value in values]
