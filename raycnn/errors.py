@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand or the world's. A command prints such an error as one line and exits with status 2.
+"""What can go wrong by a user's hand or the world's. A command prints such an error as one line and exits with 2.
 
 RaycnnError
 ├── SpecError         a YAML file, a flag or a --set that cannot be meant

@@ -80,7 +80,7 @@ class Hub:
             if self.closed:
                 self._finish(ticket, Outcome("stopped", "the slots are closing"))
             elif self.lost:
-                self._finish(ticket, Outcome("failed", self.lost))
+                self._finish(ticket, Outcome("stopped", self.lost))
             self._dispatch()
             return len(self.tickets) - 1
 
@@ -203,17 +203,17 @@ class Hub:
             self.changed.notify_all()
 
     async def slot_gone(self, slot: int, reason: str) -> None:
-        """The slot's trainer has ended. Without any slot, every task fails with the last one's reason."""
+        """The slot's trainer has ended. Another slot takes its task; without any, all tasks stop, with the reason."""
         async with self.changed:
             s = self.slots.pop(slot, None)
             reason = (s and s.unprepared) or reason
-            if s and s.ticket:
-                self._finish(s.ticket, Outcome("failed", reason))
+            if s and s.ticket and not s.ticket.over:
+                self.queue.appendleft(s.ticket)
             if not self.slots:
                 self.lost = reason
                 for ticket in list(self.queue):
-                    self._finish(ticket, Outcome("failed", reason))
-            self.changed.notify_all()
+                    self._finish(ticket, Outcome("stopped", reason))
+            self._dispatch()
 
     async def close(self) -> None:
         """Stops all tasks; ranks leave when theirs has stopped."""
@@ -237,6 +237,10 @@ class Hub:
                         self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
                         s.ticket = None
                         self._drop_group(slot, s, kill=True)
+
+    async def ready_slots(self) -> int:
+        """How many slots have a worker group."""
+        return sum(1 for s in self.slots.values() if s.generation and not s.starts)
 
     async def events(self) -> list[tuple[float, int, str, str]]:
         return self.log

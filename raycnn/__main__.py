@@ -1,0 +1,5 @@
+"""`python -m raycnn COMMAND`."""
+
+from raycnn.commands import main
+
+main()

@@ -1,0 +1,39 @@
+"""The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+
+from raycnn.errors import RaycnnError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main() -> None:
+    """The entry point of `raycnn`."""
+    from raycnn.commands.report import report
+    from raycnn.commands.score import score
+    from raycnn.commands.tune import tune
+
+    run(tune, score, report)
+
+
+def run(*commands: Callable[..., None]) -> NoReturn:
+    """Run the command line of one command, or of several by name; a user's error ends in its line and status 2."""
+    app = typer.Typer(
+        help="Joint search over regularizers and optimizers, on Ray.",
+        no_args_is_help=len(commands) > 1,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in commands:
+        app.command()(command)
+    try:
+        app()
+    except RaycnnError as error:
+        for line in str(error).splitlines():
+            print(f"raycnn: {line}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    sys.exit(0)

@@ -1,0 +1,126 @@
+"""`raycnn tune`: search, finals, scoring and report; or what they would be (--dry-run)."""
+
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raycnn.commands import INTERRUPTED
+from raycnn.errors import SpecError
+from raycnn.spec.reading import read_search
+from raycnn.spec.search import SearchSpec
+from raycnn.spec.space import FloatRange, IntRange, parameters
+
+
+def tune(
+    space: Annotated[Path | None, typer.Argument(help="Search space file (YAML).", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; an existing one is resumed. Default: runs/NAME.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Finished trials wished, the baseline among them.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the file's.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; start nothing.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of search space files.")] = False,
+) -> None:
+    """Search jointly over regularizers and optimizer, retrain the finalists, score their robustness, write a report.
+
+    The same command on the same run directory goes on where it was stopped.
+    """
+    if schema:
+        from raycnn.spec.schema import json_schema
+
+        print(json.dumps(json_schema(), indent=2))
+        return
+    if space is None:
+        raise SpecError("SPACE.yaml is missing. Start with: python -m raycnn.tune search_spaces/quickstart.yaml")
+    overrides = [*(set_ or []), *([f"search.trials={trials}"] if trials is not None else [])]
+    spec = read_search(space, overrides)
+    directory = (run or Path("runs") / spec.name).absolute()
+    root = data.absolute() if data else None
+    if dry_run:
+        _describe(spec, directory, root, address)
+        return
+    _search(spec, directory, root, address)
+
+
+def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:
+    from raycnn.console import Console
+    from raycnn.search.run import Request, resume_command, run_search
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    try:
+        report = run_search(Request(spec, directory, root, address), console)
+    except KeyboardInterrupt:
+        console.close()
+        print(
+            f"\nInterrupted; nothing finished is lost. Resume with:\n  {resume_command(sys.argv[1:])}", file=sys.stderr
+        )
+        sys.exit(INTERRUPTED)
+    finally:
+        console.close()
+    print(f"Report: {report}")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:
+    """Print the resolved spec, distributions, resources, concurrency and images; start nothing."""
+    from ruamel.yaml import YAML
+
+    from raycnn.search.estimate import estimate
+    from raycnn.search.resources import slot_count, slot_shape
+
+    resources = _resources(address)
+    shape = slot_shape(spec.trainer, resources)
+    text = io.StringIO()
+    YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), text)
+    print(f"# The resolved specification\n{text.getvalue()}")
+    print("# Distributions")
+    for named in parameters(spec.space):
+        where = "".join(f"  if {parent} is {branch}" for parent, branch in named.condition[-1:])
+        print(f"{named.name:32} {_distribution(named.parameter)}{where}")
+    slots = min(slot_count(spec.trainer, shape, resources), spec.search.trials)
+    print("\n# Resources")
+    print(f"found               {resources.words()}")
+    print(f"one trial           {shape.workers} worker(s), each {shape.cpus:g} CPUs, {shape.gpus:g} GPUs")
+    print(f"concurrent trials   {slots}")
+    images = estimate(spec, root)
+    if images:
+        print(
+            f"images to train     about {images.likely:,} in the search, at most {images.most:,}; "
+            f"{images.finals:,} in the finals"
+        )
+    else:
+        print("images to train     unknown until the folder is read")
+    resumed = " (exists: would be resumed)" if (directory / "study.journal").exists() else ""
+    print(f"run directory       {directory}{resumed}")
+
+
+def _resources(address: str | None) -> Any:
+    from raycnn.search.resources import cluster_resources, local_resources
+
+    if address is None:
+        return local_resources()
+    from raycnn.search.cluster import connect, disconnect
+
+    connect(address)
+    try:
+        return cluster_resources()
+    finally:
+        disconnect()
+
+
+def _distribution(form: Any) -> str:
+    if isinstance(form, FloatRange | IntRange):
+        step = f", step {form.step:g}" if form.step not in (None, 1) else ""
+        return f"{form.type} from {form.low:g} to {form.high:g}{', log' if form.log else ''}{step}"
+    return f"one of {', '.join(map(str, form.choice))}"

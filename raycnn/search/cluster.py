@@ -1,0 +1,73 @@
+"""Connect to Ray, or start it here; quietly: everything that Ray says goes to the run's log file."""
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from raycnn.errors import ClusterError
+
+SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed and replaced sooner
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning on each start
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's outcome is a result without metrics
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard events only
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # the study is the state, not Tune's
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process."""
+
+    dashboard: str
+    ours: bool
+
+
+def prepare_environment(log: Path) -> None:
+    """Changes this process: settings for Ray, and its words go to `log` instead of the screen. Before importing Ray."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    logging.captureWarnings(True)
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+
+def connect(address: str | None) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`. Raises ClusterError."""
+    import ray
+
+    os.environ.pop("RAY_ADDRESS", None) if address is None else None
+    try:
+        context = ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if address else {"dashboard_host": "127.0.0.1", "include_dashboard": True}),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"--address {address or 'local'}: Ray cannot be reached or started ({' '.join(str(error).split())[:200]}). "
+            "Check ray status there, or leave --address out to use this machine."
+        ) from error
+    for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    token = Path("~/.ray/auth_token").expanduser()
+    if token.exists() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)  # Ray writes it readable for everybody
+    return Cluster(dashboard=context.dashboard_url or "", ours=address is None)
+
+
+def disconnect() -> None:
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,56 @@
+"""How many images a search will train on, before it starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raycnn.search.scheduler import rung_epochs
+from raycnn.spec.search import Finals, SearchSpec
+
+CIFAR_TRAINING_IMAGES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Images trained. likely: if each rung lets 1/reduction_factor of its trials go on; most: if none is stopped."""
+
+    likely: int
+    most: int
+    finals: int
+
+
+def estimate(spec: SearchSpec, root: Path | None) -> Estimate | None:
+    """None where the number of training images is not known without reading them."""
+    total = _training_images(spec, root)
+    if total is None:
+        return None
+    held_out = spec.data.validation
+    kept = total - (int(held_out) if held_out >= 1 else round(total * held_out))
+    per_epoch = kept // spec.budget.batch_size * spec.budget.batch_size
+    finals = 0
+    if isinstance(spec.finals, Finals):
+        epochs = spec.finals.epochs or spec.budget.epochs
+        per_final_epoch = total // spec.budget.batch_size * spec.budget.batch_size
+        finals = (spec.finals.top + 1) * spec.finals.seeds * epochs * per_final_epoch
+    searched = spec.search.trials - 1
+    likely = spec.budget.epochs + searched * _expected_epochs(spec)
+    return Estimate(round(likely * per_epoch), spec.search.trials * spec.budget.epochs * per_epoch, finals)
+
+
+def _expected_epochs(spec: SearchSpec) -> float:
+    """Of one searched trial."""
+    share, before, expected = 1.0, 0, 0.0
+    for rung in (*rung_epochs(spec), spec.budget.epochs):
+        expected += share * (rung - before)
+        share, before = share / spec.search.reduction_factor, rung
+    return expected
+
+
+def _training_images(spec: SearchSpec, root: Path | None) -> int | None:
+    match spec.data.name:
+        case "shapes":
+            return spec.data.train_images
+        case "cifar10" | "cifar100":
+            return CIFAR_TRAINING_IMAGES
+        case _:
+            folder = (root or spec.data.root or Path()) / "train"
+            return sum(1 for path in folder.glob("*/*") if path.is_file()) or None

@@ -1,0 +1,98 @@
+"""The finals: the finalists and the untuned baseline, retrained in full on all training images over several seeds."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycnn.search.front import finalists
+from raycnn.search.observer import Observer
+from raycnn.search.study import Study, derived_seed
+from raycnn.search.trainable import trial_name
+from raycnn.search.worker import Training
+from raycnn.slots.client import run as run_task
+from raycnn.slots.messages import Report, Task
+from raycnn.spec.search import Finals, SearchSpec
+from raycnn.spec.trial import TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """One training of the finals. `model`: "baseline" or the trial's name; the same seeds for all models, so that
+    comparisons are paired."""
+
+    model: str
+    seed: int
+    spec: TrialSpec
+    directory: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether its last epoch is on disk."""
+        log = self.directory / "metrics.jsonl"
+        if not (log.exists() and (self.directory / "checkpoint.pt").exists()):
+            return False
+        return any(json.loads(line)["epoch"] == self.spec.epochs for line in log.read_text().splitlines()[-1:])
+
+
+def plan_finals(run: Path, spec: SearchSpec, study: Study) -> list[Final]:
+    """The baseline's and the finalists' trainings, in that order; empty where finals are off."""
+    if not isinstance(spec.finals, Finals):
+        return []
+    baseline = next(trial for trial in study.trials() if trial.number == 0)
+    chosen = [("baseline", baseline)]
+    chosen += [(trial_name(trial.number), trial) for trial in finalists(study.trials(), spec.finals.top)]
+    planned = []
+    for index in range(spec.finals.seeds):
+        seed = derived_seed(spec.search.seed, f"final {index}")
+        for model, trial in chosen:
+            wish = {"seed": seed, "epochs": spec.finals.epochs or spec.budget.epochs, "train_on": "all"}
+            resolved = TrialSpec.model_validate(json.loads(trial.user_attrs["spec"]) | wish)
+            planned.append(Final(model, seed, resolved, run / "finals" / model / f"seed-{index}"))
+    return planned
+
+
+def write_finalists(run: Path, planned: list[Final]) -> None:
+    """finals/finalists.json: what scoring reads."""
+    rows: list[dict[str, Any]] = [
+        {"model": final.model, "seed": final.seed, "directory": str(final.directory.relative_to(run))}
+        for final in planned
+    ]
+    path = run / "finals" / "finalists.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Observer) -> list[str]:
+    """Train what is not done yet, on the slots of the search; the reasons of those that failed."""
+    todo = [final for final in planned if not final.done]
+    finished = len(planned) - len(todo)
+    count = threading.Lock()
+    failures: list[str] = []
+
+    def train(final: Final) -> None:
+        nonlocal finished
+        name = f"{final.model} {final.directory.name}"
+        training = Training(final.spec, final.directory, spec.trainer.checkpoint_s, frozenset())
+
+        def on_report(report: Report) -> None:
+            observer.trial_progress(0, report.step, final.spec.epochs, {})
+
+        outcome = run_task(hub, Task(name, training, final.spec.seed, spec.trainer.retries), on_report)
+        with count:
+            finished += outcome.status == "done"
+            if outcome.status == "failed":
+                failures.append(f"{name}: {outcome.reason}")
+                observer.warning(f"final {name} failed: {outcome.reason}")
+            elif outcome.status == "done":
+                observer.message(f"final {finished}/{len(planned)}  {name}  {final.spec.epochs} epochs")
+
+    # One thread for each: the hub queues them, and slots take them as they come free.
+    threads = ThreadPoolExecutor(max(1, len(todo)), thread_name_prefix="final")
+    try:
+        list(threads.map(train, todo))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    return failures

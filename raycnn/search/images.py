@@ -1,0 +1,84 @@
+"""The images of a search: data set, split, and the corrupted held-out images that all trials are measured on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raycnn.data.sources import DataSet, load
+from raycnn.data.split import Split, stratified_split
+from raycnn.search.study import derived_seed
+from raycnn.search.worker import Preparation
+from raycnn.spec.search import SearchSpec
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchImages:
+    """corrupted: .npy file of (corruptions, severities, n, h, w, 3), or None where it is no objective."""
+
+    data: DataSet
+    split: Split
+    corrupted: Path | None
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "name": self.data.name,
+            "digest": self.data.digest,
+            "verified": self.data.verified,
+            "split_digest": self.split.digest,
+            "train": len(self.split.train),
+            "validation": len(self.split.validation),
+            "test": len(self.data.test.labels),
+            "directory": self.data.directory,
+        }
+
+    def preparation(self, cpus: float, nodes: int) -> Preparation:
+        """For the workers: by path on one node, through Ray's object store where nodes may share no disk."""
+        import ray
+
+        shared = nodes > 1
+        corrupted: Any = self.corrupted
+        if shared and corrupted is not None:
+            corrupted = ray.put(np.load(corrupted, allow_pickle=False))
+        return Preparation(
+            data=ray.put(self.data) if shared else self.data.directory,
+            train=self.split.train,
+            validation=self.split.validation,
+            corrupted=corrupted,
+            cpus=cpus,
+        )
+
+
+def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Progress | None = None) -> SearchImages:
+    """Read and split the data, and corrupt the held-out images once for this run. Raises DataError, SpecError."""
+    data = load(spec.data, root, progress)
+    split = stratified_split(data.train.labels, _validation(spec.data.validation), spec.data.seed)
+    corrupted = None
+    if "val/corruption_error" in spec.search.objectives:
+        corrupted = _corrupted(spec, data, split, run / "cache", progress)
+    return SearchImages(data, split, corrupted)
+
+
+def _validation(wish: float) -> int | float:
+    return int(wish) if wish >= 1 else wish
+
+
+def _corrupted(spec: SearchSpec, data: DataSet, split: Split, cache: Path, progress: Progress | None) -> Path:
+    from raycnn.robustness.corruptions import validation_corruptions
+
+    count = min(spec.search.corruption_images, len(split.validation))
+    path = cache / f"validation-corruptions-{count}-{split.digest[:12]}-{data.digest[:12]}.npy"
+    if not path.exists():
+        if progress:
+            progress("corrupting held-out images", 0, count)
+        images = np.array(data.train.images[split.validation[:count]])
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp.npy")
+        np.save(temporary, validation_corruptions(images, derived_seed(spec.search.seed, "validation corruptions")))
+        temporary.replace(path)
+    return path

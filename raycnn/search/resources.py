@@ -1,0 +1,110 @@
+"""What there is, and how many trials fit into it at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycnn.errors import ClusterError
+from raycnn.slots.pool import SlotShape
+from raycnn.spec.search import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """CPUs and GPUs by node, now, and over the whole cluster when it has grown to its maximum."""
+
+    nodes: tuple[tuple[float, float], ...]
+    maximum: tuple[float, float]
+
+    @property
+    def cpus(self) -> float:
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(gpus for _, gpus in self.nodes)
+
+    def words(self) -> str:
+        """For the header: `2 CPUs`, `64 CPUs, 8 GPUs on 2 nodes`."""
+        parts = [f"{self.cpus:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
+        grown = f", up to {self.maximum[0]:g} CPUs and {self.maximum[1]:g} GPUs" if self.maximum[0] > self.cpus else ""
+        return ", ".join(parts) + (f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else "") + grown
+
+
+def local_resources() -> Resources:
+    """This machine as Ray would see it, without starting Ray."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+    from ray._private.utils import get_num_cpus
+
+    here = (float(get_num_cpus()), float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()))
+    return Resources((here,), here)
+
+
+def cluster_resources() -> Resources:
+    """The cluster that this process is connected to, and its maximum where it autoscales."""
+    import ray
+
+    nodes = tuple(
+        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
+    )
+    now = (sum(cpus for cpus, _ in nodes), sum(gpus for _, gpus in nodes))
+    grown = _autoscaler_maximum(Path("~/ray_bootstrap_config.yaml").expanduser())
+    return Resources(nodes, (max(now[0], grown[0]), max(now[1], grown[1])))
+
+
+def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
+    """The workers of one slot, with every `auto` resolved. Raises ClusterError for what can never fit."""
+    most_cpus, most_gpus = resources.maximum
+    gpus = trainer.gpus_per_worker if trainer.gpus_per_worker != "auto" else float(most_gpus >= trainer.workers)
+    if gpus * trainer.workers > most_gpus:
+        raise ClusterError(
+            f"trainer: a trial needs {trainer.workers} x {gpus:g} GPUs, the cluster has {most_gpus:g}. "
+            "Lower trainer.workers, write gpus_per_worker: 0 to train on CPUs, or add GPUs."
+        )
+    cpus = (
+        trainer.cpus_per_worker if trainer.cpus_per_worker != "auto" else _fair_cpus(gpus, trainer.workers, resources)
+    )
+    if cpus * trainer.workers > most_cpus:
+        raise ClusterError(
+            f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs, the cluster has {most_cpus:g}. "
+            "Lower trainer.workers or trainer.cpus_per_worker, or add CPUs."
+        )
+    return SlotShape(trainer.workers, cpus, gpus, trainer.hang_s, trainer.recycle_after)
+
+
+def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: bool = False) -> int:
+    """How many slots fit: now, or (`grown`) when the cluster has its maximum. At least 1, at most trainer.slots."""
+    if grown and resources.maximum[0] > resources.cpus:
+        nodes: tuple[tuple[float, float], ...] = (resources.maximum,)
+    else:
+        nodes = resources.nodes
+    workers = sum(_workers_on(node, shape) for node in nodes)
+    return min(max(1, workers // shape.workers), trainer.slots or workers)
+
+
+def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:
+    """With GPUs: a node's CPUs shared among its GPUs, at most 8. Without: a quarter of the node, for four trials."""
+    cpus, on_node = max(resources.nodes) if resources.nodes else resources.maximum
+    if gpus:
+        return max(0.5, min(8.0, cpus // max(on_node / gpus, 1.0)))
+    return max(1.0, min(cpus // 4, cpus // workers))
+
+
+def _workers_on(node: tuple[float, float], shape: SlotShape) -> int:
+    by_cpu = int(node[0] / shape.cpus + 1e-6)
+    return min(by_cpu, int(node[1] / shape.gpus + 1e-6)) if shape.gpus else by_cpu
+
+
+def _autoscaler_maximum(config: Path) -> tuple[float, float]:
+    """CPUs and GPUs of a cluster that `ray up` made, at its largest; (0, 0) elsewhere."""
+    if not config.exists():
+        return 0.0, 0.0
+    from ruamel.yaml import YAML
+
+    tree: Any = YAML(typ="safe").load(config)
+    cpus = gpus = 0.0
+    for kind in tree.get("available_node_types", {}).values():
+        count = min(kind.get("max_workers", 0), tree.get("max_workers", 0))
+        cpus += count * kind.get("resources", {}).get("CPU", 0)
+        gpus += count * kind.get("resources", {}).get("GPU", 0)
+    return cpus, gpus

@@ -1,0 +1,195 @@
+"""One search from start to end: `run_search`."""
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycnn.errors import RaycnnError
+from raycnn.search import cluster as ray_cluster
+from raycnn.search.images import SearchImages, search_images
+from raycnn.search.observer import Observer
+from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, write_manifest
+from raycnn.spec.search import Finals, SearchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A search to run or to resume. address: of a Ray cluster; None: this machine."""
+
+    spec: SearchSpec
+    run: Path
+    data_root: Path | None = None
+    address: str | None = None
+
+
+def run_search(request: Request, observer: Observer) -> Path:
+    """Search, finals, scoring, report: whatever of it is not done yet. Returns the report's path.
+
+    Everything lies in `request.run`; the same call after an interrupt or a crash goes on from there.
+    Raises SpecError, DataError, ClusterError; KeyboardInterrupt passes through after the workers have been stopped.
+    """
+    with held(request.run):
+        keep_spec(request.run, request.spec)
+        ray_cluster.prepare_environment(request.run / "raycnn.log")
+        check_scores(request.spec, request.data_root)
+        with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
+            # The data are read while Ray and the workers start.
+            images = thread.submit(search_images, request.spec, request.data_root, request.run, _progress(observer))
+            _search_and_score(request, images, observer)
+        from raycnn.reporting.page import write_report
+
+        finish_manifest(request.run)
+        observer.phase("report")
+        return write_report(request.run)
+
+
+def check_scores(spec: SearchSpec, data_root: Path | None) -> None:
+    """Raises DataError now for what the scoring would miss hours later."""
+    from raycnn.search.scoring import benchmark_directories
+
+    if isinstance(spec.finals, Finals):
+        benchmark_directories(spec, data_root)
+
+
+def _search_and_score(request: Request, images: "Future[SearchImages]", observer: Observer) -> None:
+    from raycnn.search.study import Study
+
+    spec, run = request.spec, request.run
+    observer.phase("starting workers")
+    connected = ray_cluster.connect(request.address)
+    try:
+        study = Study(run, spec)
+        _train(request, study, connected, images, observer)
+        from raycnn.search.table import write_trials
+
+        write_trials(run)
+        if isinstance(spec.finals, Finals):
+            from raycnn.search.scoring_job import score_as_job
+
+            observer.phase("scoring")
+            score_as_job(run, connected.dashboard, request.data_root, observer.message)
+    finally:
+        ray_cluster.disconnect()
+
+
+def _train(
+    request: Request,
+    study: Any,
+    connected: ray_cluster.Cluster,
+    images: "Future[SearchImages]",
+    observer: Observer,
+) -> None:
+    """Trials and finals, on one pool of slots, which is gone before scoring: it would wait for what they hold."""
+    from raycnn.search.finals import plan_finals, train_finals, write_finalists
+    from raycnn.search.resources import cluster_resources, slot_count, slot_shape
+    from raycnn.search.tuning import tune_trials
+    from raycnn.search.worker import WORKLOAD
+    from raycnn.slots.pool import SlotPool
+
+    spec, run = request.spec, request.run
+    resources = cluster_resources()
+    shape = slot_shape(spec.trainer, resources)
+    left = spec.search.trials - len(study.finished())
+    most = _jobs(spec, left)
+    planned = min(slot_count(spec.trainer, shape, resources), most)
+    if left <= 0 and all(final.done for final in plan_finals(run, spec, study)):
+        write_finalists(run, plan_finals(run, spec, study))
+        return
+    with SlotPool(WORKLOAD, shape, run / "tune" / "slots") as pool:
+        pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
+        ready = images.result()
+        write_manifest(
+            run, {**circumstances(resources), "data": ready.facts(), "workers": shape.workers, "slots": planned}
+        )
+        pool.post(ready.preparation(shape.cpus, len(resources.nodes)))
+        boards = _Boards(run, connected)
+        observer.header(_header(request, ready, resources.words(), shape, planned, boards.addresses))
+        stop = threading.Event()
+        if not connected.ours:
+            threading.Thread(target=_grow_along, args=(pool, spec, shape, most, stop), daemon=True).start()
+        try:
+            if left > 0:
+                observer.phase("search")
+                tune_trials(run, spec, study, pool, planned, observer)
+            finals = plan_finals(run, spec, study)
+            if finals:
+                observer.phase("finals")
+                write_finalists(run, finals)
+                failures = train_finals(finals, spec, pool.hub, observer)
+                if failures:
+                    raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
+        finally:
+            stop.set()
+            boards.close()
+
+
+def _jobs(spec: SearchSpec, left: int) -> int:
+    """Trainings that are left, at most: more slots than that are of no use."""
+    finals = (spec.finals.top + 1) * spec.finals.seeds if isinstance(spec.finals, Finals) else 0
+    return max(left, finals, 1)
+
+
+def _grow_along(pool: Any, spec: SearchSpec, shape: Any, most: int, stop: threading.Event) -> None:
+    """Slots follow the cluster as nodes come. A lost node's slots wait for resources by themselves."""
+    from raycnn.search.resources import cluster_resources, slot_count
+
+    while not stop.wait(10):
+        pool.grow(min(slot_count(spec.trainer, shape, cluster_resources()), most))
+
+
+class _Boards:
+    """The dashboards' addresses. optuna-dashboard runs in an actor, which goes when the search does."""
+
+    def __init__(self, run: Path, connected: ray_cluster.Cluster) -> None:
+        from raycnn.search.dashboard import start_dashboard
+
+        self._actor, study = start_dashboard(run)
+        self.addresses = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{study}"}
+
+    def close(self) -> None:
+        import ray
+
+        ray.kill(self._actor)
+
+
+def _header(
+    request: Request, images: SearchImages, resources: str, shape: Any, slots: int, boards: Mapping[str, str]
+) -> dict[str, str]:
+    spec, facts = request.spec, images.facts()
+    worker = f"{shape.workers} worker{'s' if shape.workers > 1 else ''} with {shape.cpus:g} CPUs" + (
+        f" and {shape.gpus:g} GPU" if shape.gpus else ""
+    )
+    unofficial = "" if facts["verified"] else ", unofficial copy"
+    return {
+        "data": f"{facts['name']}: {facts['train']:,} training, {facts['validation']:,} validation, "
+        f"{facts['test']:,} test images{unofficial}",
+        "model": f"{spec.model}, {spec.budget.epochs} epochs of batch size {spec.budget.batch_size}",
+        "search": f"{spec.search.trials} trials, {spec.search.sampler}, {spec.search.scheduler}, "
+        f"minimising {' and '.join(spec.search.objectives)}",
+        "resources": resources,
+        "slots": f"{slots}, each {worker}",
+        "run": str(request.run),
+        **boards,
+    }
+
+
+def _progress(observer: Observer) -> Callable[[str, int, int], None]:
+    """Says what takes long, at most every five seconds."""
+    said = [time.monotonic()]
+
+    def progress(what: str, done: int, total: int) -> None:
+        if time.monotonic() - said[0] > 5:
+            said[0] = time.monotonic()
+            observer.message(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}")
+
+    return progress
+
+
+def resume_command(arguments: list[str]) -> str:
+    """What to type to go on."""
+    return shlex.join(["python", "-m", "raycnn.tune", *arguments])

@@ -1,0 +1,122 @@
+"""A run directory: who holds it, which search it is, and how it came about. The files are listed in the README."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+from raycnn.errors import ClusterError, SpecError
+from raycnn.search.resources import Resources
+from raycnn.spec.reading import read_search
+from raycnn.spec.search import SearchSpec
+
+# What may differ when a search is resumed: how much of it, on what hardware, and what comes after.
+MAY_CHANGE = ("search.trials", "trainer", "finals")
+
+
+@contextlib.contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold the run directory, alone among all processes. Raises ClusterError that says who holds it otherwise."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / "run.lock", timeout=0)
+        with lock:
+            holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
+            (run / "run.holder.json").write_text(json.dumps(holder))
+            yield
+    except Timeout:
+        with contextlib.suppress(OSError, ValueError):
+            holder = json.loads((run / "run.holder.json").read_text())
+            raise ClusterError(
+                f"{run}: is held by process {holder['pid']} on {holder['host']} since {holder['since']}. "
+                "Wait for it, stop it, or give another --run."
+            ) from None
+        raise ClusterError(f"{run}: is held by another process. Wait for it, or give another --run.") from None
+    except OSError as error:
+        raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
+
+
+def keep_spec(run: Path, spec: SearchSpec) -> None:
+    """Write spec.yaml. Raises SpecError if the directory belongs to another search."""
+    path = run / "spec.yaml"
+    if path.exists():
+        before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_search(path), spec))
+        for key in {**before, **now}:
+            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+                raise SpecError(
+                    f"{run}: holds another search: {key} was {before.get(key)!r} and is now {now.get(key)!r}. "
+                    "Give another --run, or the old value."
+                )
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)
+    temporary.replace(path)
+
+
+def write_manifest(run: Path, facts: dict[str, Any]) -> None:
+    """Add `facts` to manifest.json; what is there of the same name is replaced, but for the first start."""
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {"started": _now()}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(manifest | facts, indent=2, default=str) + "\n")
+    temporary.replace(path)
+
+
+def circumstances(resources: Resources) -> dict[str, Any]:
+    """Versions, hardware, code state and command of this process, for the manifest."""
+    return {
+        **{name: version(name) for name in ("raycnn", "torch", "ray", "optuna", "numpy")},
+        "python": platform.python_version(),
+        "hardware": {
+            "cpu": _processor(),
+            "gpus": [f"{resources.gpus:g} GPUs"] if resources.gpus else [],
+            "nodes": len(resources.nodes),
+            "resources": resources.words(),
+        },
+        "git": _git_state(Path(__file__).parent),
+        "command": " ".join(["python -m raycnn.tune", *sys.argv[1:]]),
+        "resumed": _now(),
+    }
+
+
+def finish_manifest(run: Path) -> None:
+    write_manifest(run, {"finished": _now()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+def _git_state(directory: Path) -> dict[str, Any] | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

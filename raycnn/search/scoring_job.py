@@ -1,0 +1,56 @@
+"""Submit the scoring of a run to its cluster through Ray's Job API, and stream what it says."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import raycnn
+from raycnn.errors import ClusterError
+
+
+def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Callable[[str], None]) -> None:
+    """Run `raycnn score RUN` as a job on the cluster whose dashboard is at host:port; returns when it has succeeded.
+
+    An interrupt stops the job. Raises ClusterError with the job's last line if it fails.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(f"http://{dashboard}")
+    command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", "auto", "--plain"]
+    if data_root:
+        command += ["--data", str(data_root)]
+    job = client.submit_job(
+        entrypoint=shlex.join(command),
+        metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
+        runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+    )
+    last = [""]
+    try:
+        asyncio.run(_stream(client, job, lambda line: (last.__setitem__(0, line), on_line(line))))
+    except BaseException:
+        client.stop_job(job)
+        raise
+    status = client.get_job_status(job)
+    if status != JobStatus.SUCCEEDED:
+        info = client.get_job_info(job)
+        raise ClusterError(
+            f"the scoring job {job} {status.lower()}: {last[0] or info.message}. Mend it, then run: raycnn score {run}"
+        )
+
+
+async def _stream(client: object, job: str, on_line: Callable[[str], object]) -> None:
+    rest = ""
+    async for text in client.tail_job_logs(job):  # pyright: ignore[reportAttributeAccessIssue]
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            if line.startswith("raycnn:"):  # else Ray's own chatter
+                on_line(line.removeprefix("raycnn:").strip())
+
+
+def _python_path() -> str:
+    """This raycnn for the job, also where it runs from a checkout that is not installed."""
+    here = str(Path(raycnn.__file__).parents[1])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))

@@ -1,0 +1,106 @@
+"""The Tune Searcher over the study: Tune asks it for trials and tells it results; the study keeps them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from raycnn.search.observer import Observer, TrialLine
+from raycnn.search.study import Asked, Study
+from raycnn.spec.search import SearchSpec
+
+
+@dataclass(slots=True)
+class _Running:
+    asked: Asked
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    outcome: str = ""
+    reason: str = ""
+
+
+class StudySearcher(Searcher):
+    """`slots()` is how many trials may run now."""
+
+    def __init__(self, study: Study, spec: SearchSpec, slots: Callable[[], int], observer: Observer) -> None:
+        super().__init__()
+        self._study, self._spec, self._slots, self._observer = study, spec, slots, observer
+        self._running: dict[str, _Running] = {}
+        self.interrupted = False
+        self.hopeless = ""  # why no slot is left
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.hopeless:
+            return Searcher.FINISHED
+        if len(self._running) >= self._slots():
+            return None  # Tune asks again later
+        asked = self._study.ask()
+        if asked is None:
+            # What runs may still be joined by a trial that waits; Tune ends when nothing runs and this says finished.
+            return None if self._running else Searcher.FINISHED
+        self._running[trial_id] = _Running(asked)
+        self._observer.trial_started(asked.number, "untuned baseline" if asked.kind == "baseline" else "")
+        return {"number": asked.number, "spec": asked.spec.model_dump_json(), **asked.parameters}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        running = self._running[trial_id]
+        if "outcome" in result:
+            running.outcome, running.reason = result["outcome"], result["reason"]
+        elif result["epoch"] > running.epoch:  # Tune hands a trial's last result in again when it ends
+            running.epoch, running.images = result["epoch"], result["images"]
+            running.seconds += result["train/seconds"]
+            new = {name: value for name, value in result.items() if name.startswith("val/")}
+            running.metrics.update(new)
+            self._observer.trial_progress(running.asked.number, running.epoch, self._spec.budget.epochs, new)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if self.interrupted:
+            return  # it stays RUNNING in the study, and goes on when the search is resumed
+        if result and "epoch" in result:
+            self.on_trial_result(trial_id, result)  # the one on which the scheduler stopped it was not told
+        running = self._running.pop(trial_id)
+        if running.outcome == "stopped" and running.reason:
+            self.hopeless = running.reason
+            return
+        number, metrics = running.asked.number, running.metrics
+        spent = {"epochs": running.epoch, "images": running.images, "seconds": round(running.seconds, 3)}
+        if running.outcome == "done" and all(
+            math.isfinite(metrics.get(o, math.nan)) for o in self._spec.search.objectives
+        ):
+            state = "COMPLETE"
+            self._study.complete(number, metrics, spent)
+        elif running.outcome in ("done", "failed") or error:
+            state = "FAIL"
+            running.reason = running.reason or ("its Tune actor died" if error else "an objective is not a number")
+            self._study.fail(number, running.reason, metrics, spent)
+        else:
+            state = "PRUNED"
+            self._study.prune(number, metrics, spent)
+        self._observer.trial_finished(
+            TrialLine(
+                number=number,
+                kind=running.asked.kind,
+                state=state,
+                objectives={o: metrics.get(o) for o in self._spec.search.objectives},
+                epochs=running.epoch,
+                epochs_wished=self._spec.budget.epochs,
+                seconds=running.seconds,
+                parameters=running.asked.parameters,
+                reason=running.reason or None,
+                done=len(self._study.finished()),
+                wished=self._spec.search.trials,
+            )
+        )
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to do: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to do: the study is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

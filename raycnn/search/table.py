@@ -1,0 +1,52 @@
+"""trials.parquet: the study as a table, one row per trial. Derived; made again at any time."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raycnn.search.study import FINISHED, read_trials
+from raycnn.spec.reading import read_search
+from raycnn.spec.space import parameters
+
+
+def write_trials(run: Path) -> Path:
+    """Write trials.parquet: number, kind, state, reason, objectives (last measured), param:<name>, what was spent."""
+    path = run / "trials.parquet"
+    trials_table(run).to_parquet(path)
+    return path
+
+
+def trials_table(run: Path) -> pd.DataFrame:
+    """The finished trials of a run directory."""
+    spec = read_search(run / "spec.yaml")
+    names = [named.name for named in parameters(spec.space)]
+    rows: list[dict[str, Any]] = []
+    for trial in read_trials(run):
+        if trial.state not in FINISHED:
+            continue
+        known = trial.user_attrs
+        resolved = json.loads(known.get("spec", "{}"))
+        rows.append(
+            {
+                "number": trial.number,
+                "kind": known.get("kind", "search"),
+                "state": trial.state.name,
+                "reason": known.get("reason"),
+                **{objective: known.get("metrics", {}).get(objective) for objective in spec.search.objectives},
+                **{f"param:{name}": trial.params.get(name) for name in names},
+                "epochs": known.get("epochs", 0),
+                "images": known.get("images", 0),
+                "seconds": float(known.get("seconds", 0.0)),
+                "started": trial.datetime_start,
+                "finished": trial.datetime_complete,
+                "seed": resolved.get("seed", 0),
+            }
+        )
+    table = pd.DataFrame(rows)
+    for objective in spec.search.objectives:
+        with contextlib.suppress(KeyError):
+            table[objective] = table[objective].astype("float64")
+    return table

@@ -1,0 +1,69 @@
+"""The search itself: Ray Tune drives the study's trials over the slots."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.schedulers import FIFOScheduler
+
+from raycnn.errors import ClusterError
+from raycnn.search.observer import Observer
+from raycnn.search.scheduler import Asha, rung_epochs
+from raycnn.search.searcher import StudySearcher
+from raycnn.search.study import Study
+from raycnn.search.trainable import trainable, trial_name
+from raycnn.slots.pool import SlotPool
+from raycnn.spec.search import SearchSpec
+
+
+def tune_trials(run: Path, spec: SearchSpec, study: Study, pool: SlotPool, slots: int, observer: Observer) -> None:
+    """Run trials until the study holds as many finished ones as wished.
+
+    slots: how many trials to begin with; as slots become ready beyond that, so many. KeyboardInterrupt passes through;
+    what runs then goes on when the search is resumed. Raises ClusterError if no slot can work.
+    """
+    left = spec.search.trials - len(study.finished())
+    searcher = StudySearcher(study, spec, _SlotCount(pool, slots), observer)
+    tuner = tune.Tuner(
+        trainable(pool.hub, run, spec, rung_epochs(spec)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Asha(study, spec) if spec.search.scheduler == "asha" else FIFOScheduler(),
+            num_samples=left,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial_name(trial.config["number"]),
+            trial_dirname_creator=lambda trial: f"{trial_name(trial.config['number'])}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(run),
+            verbose=0,
+            callbacks=[TBXLoggerCallback()],
+            failure_config=tune.FailureConfig(max_failures=1),  # of a forwarder; the hub retries what its workers lose
+        ),
+    )
+    try:
+        tuner.fit()
+    except KeyboardInterrupt:
+        searcher.interrupted = True
+        raise
+    if searcher.hopeless:
+        raise ClusterError(f"no worker can train: {searcher.hopeless}. See raycnn.log in {run}.")
+
+
+class _SlotCount:
+    """How many trials may run: what the plan says, or more when more slots are ready. Asks the hub twice a second."""
+
+    def __init__(self, pool: SlotPool, planned: int) -> None:
+        self._pool, self._planned = pool, planned
+        self._known, self._asked = planned, time.monotonic()
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._asked > 0.5:
+            self._asked = time.monotonic()
+            ready: Any = ray.get(self._pool.hub.ready_slots.remote())
+            self._known = max(self._planned, ready)
+        return self._known
