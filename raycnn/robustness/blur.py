@@ -58,21 +58,17 @@ def glass_blur(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.
 
 def zoom_blur(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarray:
     """Average the image with enlargements of it, as while a camera moves towards it."""
-    count, height, width, channels = images.shape
-    operator = _zoom_blur_operator(height, width, severity)
-    pixels = operator @ np.moveaxis(images, 0, -2).reshape(height * width, -1)
-    return np.moveaxis(pixels.reshape(height, width, count, channels), -2, 0)
+    return _over_pixels(_zoom_blur_operator(images.shape[1], images.shape[2], severity), images)
 
 
 @functools.lru_cache(maxsize=10)
 def _zoom_blur_operator(height: int, width: int, severity: int) -> sparse.csr_array:
-    """The blur as one sparse matrix over the pixels of a picture, a tenth of the time of enlarging it 6 to 26 times."""
+    """The blur as one matrix over the pixels: a tenth of the time of enlarging each picture 6 to 26 times."""
     largest = (0.06, 0.11, 0.16, 0.21, 0.26)[severity - 1]
     factors = np.arange(1, 1 + largest, 0.01)
     total = sparse.eye_array(height * width, format="csr")
     for factor in factors:
-        rows, columns = (sparse.csr_array(_enlargement(size, float(factor))) for size in (height, width))
-        total = total + sparse.kron(rows, columns, format="csr")
+        total = total + _enlargement(height, width, float(factor))
     return sparse.csr_array(total / (len(factors) + 1))
 
 
@@ -84,16 +80,26 @@ def smooth(images: np.ndarray, sigma_px: float) -> np.ndarray:
 
 def enlarge(images: np.ndarray, factor: float) -> np.ndarray:
     """The middle of each of (n, height, width, channels), enlarged by `factor` >= 1 with linear interpolation."""
-    rows = _enlargement(images.shape[1], factor)
-    columns = _enlargement(images.shape[2], factor)
-    return np.einsum("yi,nijc,xj->nyxc", rows, images, columns, optimize=True)
+    return _over_pixels(_enlargement(images.shape[1], images.shape[2], factor), images)
 
 
-def _enlargement(size: int, factor: float) -> np.ndarray:
-    """Matrix (size, size) that enlarges one axis: crop the middle, interpolate, crop the middle again."""
+def _enlargement(height: int, width: int, factor: float) -> sparse.csr_array:
+    """`enlarge` as a matrix over the pixels of a picture."""
+    return sparse.csr_array(sparse.kron(_enlargement_of_axis(height, factor), _enlargement_of_axis(width, factor)))
+
+
+def _enlargement_of_axis(size: int, factor: float) -> sparse.csr_array:
+    """Crop the middle, interpolate, crop the middle again."""
     crop = math.ceil(size / factor)
     first = (size - crop) // 2
     cropped = np.eye(size)[first : first + crop]
     zoomed = np.asarray(ndimage.zoom(cropped, (factor, 1), order=1))
     trim = (len(zoomed) - size) // 2
-    return zoomed[trim : trim + size]
+    return sparse.csr_array(zoomed[trim : trim + size])
+
+
+def _over_pixels(operator: sparse.csr_array, images: np.ndarray) -> np.ndarray:
+    """Apply a matrix over the pixels of a picture. Unlike BLAS, it rounds alike for every number of images."""
+    count, height, width, channels = images.shape
+    pixels = operator @ np.moveaxis(images, 0, -2).reshape(height * width, count * channels)
+    return np.ascontiguousarray(np.moveaxis(pixels.reshape(height, width, count, channels), -2, 0))

@@ -76,7 +76,8 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int, first_index
 
 def corrupt_with(draws: Sequence[Any], images: np.ndarray, name: str, severity: int) -> np.ndarray:
     """As `corrupt`, with the given generators, one for each image; for replaying another program's random numbers."""
-    changed = _CORRUPTIONS[name](images / 255.0, severity, draws)
+    # In C order, or sums over pixels would be rounded otherwise for the same pixels in another layout.
+    changed = _CORRUPTIONS[name](np.divide(images, 255.0, order="C"), severity, draws)
     return (np.clip(changed, 0, 1) * 255).astype(np.uint8)
 
 

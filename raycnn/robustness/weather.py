@@ -13,8 +13,6 @@ from raycnn.robustness.blur import enlarge
 from raycnn.robustness.draws import Draws, per_image
 from raycnn.robustness.motion import blur_along
 
-LUMA = np.array([0.299, 0.587, 0.114])
-
 
 def fog(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarray:
     """Add a cloud and scale back so that the brightest value of the image stays what it was."""
@@ -62,7 +60,8 @@ def snow(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarra
     flakes = enlarge(noise[..., None], strength.zoom)
     flakes = np.where(flakes < strength.threshold, 0, np.clip(flakes, 0, 1))
     flakes = blur_along(np.floor(flakes * 255) / 255, strength.radius_px, strength.sigma_px, angles)
-    whitened = np.maximum(images, (images @ LUMA)[..., None] * 1.5 + 0.5)
+    grey = 0.299 * images[..., 0] + 0.587 * images[..., 1] + 0.114 * images[..., 2]
+    whitened = np.maximum(images, grey[..., None] * 1.5 + 0.5)
     ground = strength.image_share * images + (1 - strength.image_share) * whitened
     return ground + flakes + flakes[:, ::-1, ::-1]
 
