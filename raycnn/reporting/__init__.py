@@ -1,0 +1,1 @@
+"""A run directory becomes report.html: `results` reads it, `figures` and `samples` draw, `page` writes."""

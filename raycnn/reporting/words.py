@@ -1,0 +1,60 @@
+"""Numbers as a reader wants them. Errors are fractions everywhere else; here they become percent."""
+
+import math
+from collections.abc import Mapping
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """0.1234 is "12.34 %"; None or not a number is a dash."""
+    if fraction is None or not math.isfinite(fraction):
+        return "–"
+    return f"{fraction * 100:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "0.8 s", "42 s", "3 min 05 s", "2 h 10 min", "1 d 4 h"."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def short_value(value: object) -> str:
+    """A parameter's value: three significant digits, as few characters as that takes."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}" if math.isfinite(value) else str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def objective_words(objective: str) -> str:
+    """ "val/corruption_error" is "corruption error"."""
+    return objective.removeprefix("val/").replace("_", " ")
+
+
+def short_objective(objective: str) -> str:
+    """ "val/corruption_error" is "corruption"."""
+    return objective.removeprefix("val/").removesuffix("_error").replace("_", " ")
+
+
+def short_parameters(parameters: Mapping[str, object]) -> str:
+    """One line: "sgd lr=0.031 weight_decay=5e-4, cutout holes=2 size_px=12". What is off, or None, is left out."""
+    taken = {name: value for name, value in parameters.items() if value is not None and value != "off"}
+    groups: dict[str, list[str]] = {}
+    for name, value in taken.items():
+        if any(other.startswith(f"{name}.") for other in taken):
+            continue  # the values of the branch say which branch it is
+        path, _, leaf = name.rpartition(".")
+        words = groups.setdefault(path.removeprefix("optimizer.") or name, [path.removeprefix("optimizer.")])
+        words.append(f"{leaf}={short_value(value)}")
+    return ", ".join(" ".join(filter(None, words)) for words in groups.values())
