@@ -1,0 +1,38 @@
+"""One Ray for all tests of this folder, and pools of slots on it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Ray with two CPUs, quiet."""
+    from raycnn.search.cluster import SETTINGS
+
+    os.environ.update(SETTINGS)
+    import ray
+    import workloads
+
+    ray.cloudpickle.register_pickle_by_value(workloads)
+    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(ray_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A prepared pool of one slot with two gloo ranks."""
+    from raycnn.slots.pool import SlotPool, SlotShape
+    from workloads import WORKLOAD
+
+    with SlotPool(WORKLOAD, SlotShape(workers=2, cpus=0.9, hang_s=6), tmp_path_factory.mktemp("slots"), lease_s=8) as pool:
+        pool.grow(1)
+        pool.post("ready")
+        yield pool

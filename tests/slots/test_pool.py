@@ -1,0 +1,59 @@
+"""A pool's life: preparing, growing, recycling, closing with nothing left behind."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from raycnn.slots import client
+from raycnn.slots.messages import Outcome, Task
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, in a process that we share with it
+
+
+def test_workers_that_cannot_prepare_end_the_tasks_with_the_reason(ray_here, tmp_path):
+    from raycnn.slots.pool import SlotPool, SlotShape
+    from workloads import WORKLOAD
+
+    with SlotPool(WORKLOAD, SlotShape(cpus=0.5), tmp_path) as pool:
+        pool.grow(1)
+        pool.post("broken")
+        outcome = client.run(pool.hub, Task("any", {"directory": str(tmp_path)}))
+    assert outcome == Outcome("stopped", "ValueError: the data are gone")
+
+
+def test_recycled_slot_serves_on_with_fresh_workers(ray_here, tmp_path):
+    from raycnn.slots.pool import SlotPool, SlotShape
+    from workloads import WORKLOAD
+
+    pids: list[int] = []
+    with SlotPool(WORKLOAD, SlotShape(cpus=0.5, recycle_after=2), tmp_path) as pool:
+        pool.grow(1)
+        pool.post("ready")
+        for index in range(3):
+            task = Task(f"t{index}", {"directory": str(tmp_path / str(index)), "steps": 1})
+            assert client.run(pool.hub, task, lambda r: pids.append(r.content["pid"])) == Outcome("done")
+    assert pids[0] == pids[1] != pids[2]
+
+
+def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_path):
+    from ray.util import placement_group_table
+    from ray.util.state import list_actors
+
+    from raycnn.slots.pool import SlotPool, SlotShape
+    from workloads import WORKLOAD
+
+    pids: list[int] = []
+    with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path) as pool:
+        pool.grow(2)
+        pool.post("ready")
+        task = Task("t", {"directory": str(tmp_path / "t"), "steps": 1})
+        client.run(pool.hub, task, lambda r: pids.append(r.content["pid"]))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and Path(f"/proc/{pids[0]}").exists():
+        time.sleep(0.2)
+    assert not Path(f"/proc/{pids[0]}").exists()
+    states = {group["state"] for group in placement_group_table().values()}
+    assert states <= {"REMOVED"}
+    alive = {actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])}
+    assert not {name for name in alive if "Hub" in name or "Train" in name and "Autoscaling" not in name}, alive
