@@ -1,0 +1,149 @@
+"""From models and images to rows of robustness.parquet. Images are read once, however many models look at them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raycnn.errors import CheckpointError
+from raycnn.robustness.archives import CorruptionFile, PerturbationFile
+from raycnn.robustness.corruptions import SEVERITIES, corrupt
+from raycnn.robustness.metrics import (
+    corruption_errors,
+    expected_calibration_error,
+    flip_probability,
+    ranking_distance,
+)
+
+Models = Mapping[tuple[str, int], nn.Module]
+"""(name of the model, seed of its training) -> the model. It takes (batch, 3, side, side), uint8 or float in [0, 1]."""
+
+BATCH = 1000  # images at once: enough for a GPU, few enough for a processor's memory
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One number about one model. `errors` counts the wrong ones of n images, where the number is a share of them."""
+
+    model: str
+    seed: int
+    set: str
+    name: str
+    severity: int | None  # 0 for clean images; None where there is no such thing
+    metric: str
+    n: int  # images, or videos
+    errors: int | None
+    value: float
+
+
+def score_clean(
+    models: Models, images: np.ndarray, labels: np.ndarray, device: torch.device, set_name: str = "clean"
+) -> list[Row]:
+    """Error and calibration error on images as they are, name "clean", severity 0.
+
+    set_name: "cifar-10-c" for the first n test images that stand beside a CIFAR-10-C directory. For images, labels and
+    what happens to the models, see `logits_of_all`.
+    """
+    scores = logits_of_all(models, images, device)
+    return [
+        row for key, one in scores.items() for row in _rows_of_images(key, set_name, "clean", one[None], labels, (0,))
+    ]
+
+
+def score_corruption(models: Models, file: CorruptionFile, labels: np.ndarray, device: torch.device) -> list[Row]:
+    """Error and calibration error at each severity of a CIFAR-10-C file. labels: (n,), those of its archive."""
+    images = file.images()
+    scores = logits_of_all(models, images.reshape(-1, *images.shape[2:]), device)
+    rows = []
+    for key, one in scores.items():
+        by_severity = one.reshape(len(SEVERITIES), file.n, -1)
+        rows += _rows_of_images(key, "cifar-10-c", file.name, by_severity, labels, SEVERITIES)
+    return rows
+
+
+def score_generated(
+    models: Models, images: np.ndarray, labels: np.ndarray, name: str, seed: int, device: torch.device
+) -> list[Row]:
+    """As `score_corruption`, set "generated-c", of test images that are corrupted here. Raises what `corrupt` does."""
+    rows = []
+    for severity in SEVERITIES:
+        scores = logits_of_all(models, corrupt(images, name, severity, seed), device)
+        for key, one in scores.items():
+            rows += _rows_of_images(key, "generated-c", name, one[None], labels, (severity,))
+    return rows
+
+
+def score_perturbation(models: Models, file: PerturbationFile, device: torch.device) -> list[Row]:
+    """Flip probability, top-5 and zipf distance on a CIFAR-10-P file, at difficulty 1, as published. No severity."""
+    videos = file.videos()
+    rows = []
+    for (model, seed), flat in logits_of_all(models, videos.reshape(-1, *videos.shape[2:]), device).items():
+        scores = flat.reshape(file.n, file.frames, -1)
+        values = {
+            "flip_probability": flip_probability(scores.argmax(axis=-1), file.noise),
+            "top5_distance": ranking_distance(scores, "top5", file.noise),
+            "zipf_distance": ranking_distance(scores, "zipf", file.noise),
+        }
+        rows += [
+            Row(model, seed, "cifar-10-p", file.name, None, metric, file.n, None, value)
+            for metric, value in values.items()
+        ]
+    return rows
+
+
+def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_size: int = BATCH) -> np.ndarray:
+    """Changes `model`: it is moved to the device, channels last, in eval mode. Its logits, (n, classes) float32.
+
+    images: (n, height, width, 3) uint8, in memory or memory-mapped. Computed in float32, so that a score does not
+    depend on what the hardware is quick at.
+    """
+    return logits_of_all({("model", 0): model}, images, device, batch_size)["model", 0]
+
+
+def logits_of_all(
+    models: Models, images: np.ndarray, device: torch.device, batch_size: int = BATCH
+) -> dict[tuple[str, int], np.ndarray]:
+    """Changes `models`, as `logits` does. Their logits, in one pass over the images.
+
+    Raises CheckpointError for a model whose logits are not finite.
+    """
+    for model in models.values():
+        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    batches: dict[tuple[str, int], list[Tensor]] = {key: [] for key in models}
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = on_device(images[start : start + batch_size], device)
+            for key, model in models.items():
+                batches[key].append(model(batch))
+        # Results stay on the device until here: nothing waits for it while there are batches to be queued.
+        scores = {key: torch.cat(parts).float().cpu().numpy() for key, parts in batches.items()}
+    for (name, seed), one in scores.items():
+        if not np.isfinite(one).all():
+            raise CheckpointError(
+                f"{name}, seed {seed}: its logits are not finite, so it has no score. Train it again."
+            )
+    return scores
+
+
+def on_device(images: np.ndarray, device: torch.device) -> Tensor:
+    """(n, height, width, 3) uint8 array -> (n, 3, height, width) uint8 tensor, channels last, copied once."""
+    # Pinned memory lets the copy to a GPU run beside its computing; torch keeps the block until the copy is done.
+    host = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    host.numpy()[...] = images
+    return host.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def _rows_of_images(
+    key: tuple[str, int], set_name: str, name: str, scores: np.ndarray, labels: np.ndarray, severities: tuple[int, ...]
+) -> list[Row]:
+    """scores: (severities, n, classes)."""
+    model, seed = key
+    n = len(labels)
+    rows = []
+    for severity, error, one in zip(severities, corruption_errors(scores[None], labels)[0], scores, strict=True):
+        rows.append(Row(model, seed, set_name, name, severity, "error", n, round(error * n), float(error)))
+        calibration = expected_calibration_error(one, labels)
+        rows.append(Row(model, seed, set_name, name, severity, "ece", n, None, calibration))
+    return rows
