@@ -1,0 +1,107 @@
+"""The cache: a source is converted to .npy files once; as long as it stays unchanged, later loads only map them."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from raycnn.data.dataset import DataSet, open_cached, seal
+from raycnn.errors import DataError
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+
+_FORMAT = 1  # part of the key: raise it when what is written here changes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a data set comes from.
+
+    settings: everything beside the files that decides about the result, JSON-serialisable.
+    files: what is read; a change of path, size or modification time makes another cache entry.
+    convert: writes the four .npy files into a folder; returns the class names and whether checksums held.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    files: tuple[Path, ...]
+    convert: Callable[[Path, Progress], tuple[tuple[str, ...], bool]]
+
+
+def cached(source: Source, cache: Path, progress: Progress) -> DataSet:
+    """The data set of `source`, from its entry in the folder `cache`, which is made first where it is missing.
+
+    Safe for several processes at once: one converts, the others wait for it. An entry appears whole or not at all, and
+    a damaged one is made anew. Raises DataError where the source is damaged or the cache cannot be written.
+    """
+    files = _describe(source.files)
+    entry = cache / f"{source.name}-{_key(source, files)}"
+    if (entry / "meta.json").exists():
+        try:
+            return open_cached(entry)
+        except DataError:
+            pass  # damaged: made anew below, under the lock
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_name(f"{entry.name}.lock")):
+            return _whole(entry) or _make(source, files, entry, progress)
+    except OSError as error:
+        raise DataError(
+            f"{cache}: cannot hold the converted data ({error}). Free some space or mend its rights."
+        ) from error
+
+
+def _describe(files: tuple[Path, ...]) -> list[tuple[str, int, int]]:
+    """Path, size in bytes and modification time in nanoseconds of each file."""
+    described = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror}). Put it back, or mend its rights.") from error
+        described.append((str(file), status.st_size, status.st_mtime_ns))
+    return described
+
+
+def _key(source: Source, files: list[tuple[str, int, int]]) -> str:
+    text = json.dumps([_FORMAT, source.name, source.settings, files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _whole(entry: Path) -> DataSet | None:
+    """What another process made while this one waited for the lock."""
+    try:
+        return open_cached(entry)
+    except DataError:
+        return None
+
+
+def _make(source: Source, files: list[tuple[str, int, int]], entry: Path, progress: Progress) -> DataSet:
+    """Convert into a temporary folder beside `entry` and rename it. The caller holds the lock."""
+    for leftover in [entry, *entry.parent.glob(f".{entry.name}-*")]:  # damaged, or of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{entry.name}-", dir=entry.parent, ignore_cleanup_errors=True) as folder:
+        made = Path(folder, "made")
+        made.mkdir()
+        class_names, verified = source.convert(made, progress)
+        if _describe(source.files) != files:
+            raise DataError(
+                f"{source.name}: its files changed while they were read. Start again when they are complete."
+            )
+        facts = {"name": source.name, "class_names": class_names, "verified": verified}
+        seal(made, {**facts, "source": {"settings": source.settings, "files": _brief(files)}})
+        made.rename(entry)
+    return open_cached(entry)
+
+
+def _brief(files: list[tuple[str, int, int]]) -> list[tuple[str, int, int]] | str:
+    """The files for meta.json; of very many only their hash, so that workers open it in milliseconds."""
+    if len(files) <= 100:
+        return files
+    return f"{len(files)} files, sha256 {hashlib.sha256(json.dumps(files).encode()).hexdigest()}"

@@ -1,0 +1,202 @@
+"""CIFAR-10 and CIFAR-100 in the official Python layout. Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+import hashlib
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from raycnn.data.batch_file import read_batch
+from raycnn.data.cache import Progress, Source
+from raycnn.data.dataset import save_split
+from raycnn.data.download import download
+from raycnn.errors import DataError
+from raycnn.spec.data import DataSpec
+
+_SIDE_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """One official release. train, test, meta: file name -> MD5."""
+
+    url: str
+    archive_md5: str
+    folder: str
+    train: dict[str, str]
+    test: dict[str, str]
+    meta: dict[str, str]
+    labels_key: str
+    names_key: str
+    classes: int
+
+    @property
+    def files(self) -> dict[str, str]:
+        return self.train | self.test | self.meta
+
+
+# Checksums as in torchvision.datasets.CIFAR10 and CIFAR100.
+OFFICIAL = {
+    "cifar10": Official(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        archive_md5="c58f30108f718f92721af3b95e74349a",
+        folder="cifar-10-batches-py",
+        train={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        test={"test_batch": "40351d587109b95175f43aff81a1287e"},
+        meta={"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
+        labels_key="labels",
+        names_key="label_names",
+        classes=10,
+    ),
+    "cifar100": Official(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        archive_md5="eb9058c3a382ffc7106e4002c42a8d85",
+        folder="cifar-100-python",
+        train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+        test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        meta={"meta": "7973b15100ade9c7d40fb424638fde48"},
+        labels_key="fine_labels",
+        names_key="fine_label_names",
+        classes=100,
+    ),
+}
+
+
+def find(spec: DataSpec, root: Path, progress: Progress) -> Source:
+    """The official files in root/<folder>, or in root itself. Missing ones are downloaded where spec.verify.
+
+    Raises DataError where files are missing and cannot be downloaded.
+    """
+    official = OFFICIAL[spec.name]
+    folder = _folder(official, root)
+    if _missing(official, folder):
+        if not spec.verify:
+            raise DataError(
+                f"{folder}: {', '.join(_missing(official, folder))} missing. Put the official layout there or name its "
+                "folder with --data; data.verify: true would download the official files."
+            )
+        _obtain(official, folder, progress)
+
+    def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
+        return _convert(official, folder, spec.verify, directory, progress)
+
+    return Source(spec.name, {"verify": spec.verify}, tuple(folder / file for file in official.files), convert)
+
+
+def _folder(official: Official, root: Path) -> Path:
+    within = root / official.folder
+    itself = not within.is_dir() and (
+        root.name == official.folder or len(_missing(official, root)) < len(official.files)
+    )
+    return root if itself else within
+
+
+def _missing(official: Official, folder: Path) -> list[str]:
+    return [file for file in official.files if not (folder / file).is_file()]
+
+
+def _obtain(official: Official, folder: Path, progress: Progress) -> None:
+    """Download the archive and put the files that are missing in `folder`."""
+    archive = folder.parent / official.url.rsplit("/", 1)[-1]
+    mend = f"Unpack {archive.name} into {folder.parent} yourself, or name a folder that holds it with --data."
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{archive.name}.lock"):
+            if not _missing(official, folder):  # another process was faster
+                return
+            download(official.url, archive, official.archive_md5, mend, progress)
+            folder.mkdir(exist_ok=True)
+            _unpack(official, archive, folder)
+            archive.unlink()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be filled ({error}). {mend}") from error
+
+
+def _unpack(official: Official, archive: Path, folder: Path) -> None:
+    """Write the missing files, each under a name that we choose, so that nothing leaves `folder`."""
+    try:
+        with tarfile.open(archive) as opened, tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as temporary:
+            for file in _missing(official, folder):
+                member = opened.getmember(f"{official.folder}/{file}")
+                content = opened.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise DataError(f"{archive}: {member.name} is no plain file. Delete the archive and start again.")
+                unpacked = Path(temporary, file)
+                with content, unpacked.open("wb") as written:
+                    shutil.copyfileobj(content, written)
+                unpacked.rename(folder / file)
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise DataError(f"{archive}: not the official archive ({error}). Delete it and start again.") from error
+
+
+def _convert(
+    official: Official, folder: Path, verify: bool, directory: Path, progress: Progress
+) -> tuple[tuple[str, ...], bool]:
+    files = official.files
+    batches: dict[str, dict[str, Any]] = {}
+    for done, (file, md5) in enumerate(files.items()):
+        progress(f"reading {folder.name}", done, len(files))
+        batches[file] = _read(folder / file, md5 if verify else None)
+    for split, names in (("train", official.train), ("test", official.test)):
+        parts = [_images_and_labels(folder / file, batches.pop(file), official) for file in names]
+        save_split(directory, split, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    progress(f"reading {folder.name}", len(files), len(files))
+    (meta,) = official.meta
+    return _class_names(folder / meta, batches[meta], official), verify
+
+
+def _read(path: Path, md5: str | None) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Mend its rights or replace it.") from error
+    if md5 is not None:
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != md5:
+            raise DataError(
+                f"{path}: MD5 {found} is not the official {md5}. Replace it by the official file, or take "
+                "an unofficial copy knowingly with data.verify: false."
+            )
+    return read_batch(content, str(path))
+
+
+def _images_and_labels(path: Path, batch: dict[str, Any], official: Official) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 32, 32, 3) uint8 and (n,) int64, checked."""
+    missing = [key for key in ("data", official.labels_key) if key not in batch]
+    if missing:
+        raise DataError(f"{path}: has no {', '.join(missing)}. Is it of another data set? Replace it.")
+    data, labels = batch["data"], np.asarray(batch[official.labels_key])
+    columns = 3 * _SIDE_PX**2
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != columns:
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise DataError(f"{path}: data must be uint8 (n, {columns}), got {found}. Replace the file.")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data) or not len(labels):
+        raise DataError(
+            f"{path}: {len(data)} images with {labels.size} labels ({labels.dtype}); each image needs one whole "
+            "number. Replace the file."
+        )
+    if labels.min() < 0 or labels.max() >= official.classes:
+        raise DataError(
+            f"{path}: labels reach from {labels.min()} to {labels.max()}, must be 0 to {official.classes - 1}. "
+            "Replace the file."
+        )
+    # Stored as a red, a green and a blue plane, each row by row.
+    return data.reshape(-1, 3, _SIDE_PX, _SIDE_PX).transpose(0, 2, 3, 1), labels.astype(np.int64)
+
+
+def _class_names(path: Path, meta: dict[str, Any], official: Official) -> tuple[str, ...]:
+    names = meta.get(official.names_key)
+    if not isinstance(names, list) or len(names) != official.classes:
+        raise DataError(f"{path}: {official.names_key} must list {official.classes} names. Replace the file.")
+    return tuple(name.decode("ascii", "replace") if isinstance(name, bytes) else str(name) for name in names)

@@ -1,0 +1,114 @@
+"""`folder`: one directory of pictures per class, under train/ and under test/ (or val/)."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from raycnn.data.cache import Progress, Source
+from raycnn.data.dataset import create_images, save_labels
+from raycnn.errors import DataError
+from raycnn.spec.data import DataSpec
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # Pillow knows more, some of which run other programs
+_BLOCK = 512  # pictures between two reports of progress
+
+
+def find(spec: DataSpec, root: Path) -> Source:
+    """The pictures under root/train/<class>/ and root/test/<class>/ (else root/val/<class>/), at any depth.
+
+    Classes are numbered in the order of their names. Raises DataError where a split, a class or a class's pictures are
+    missing.
+    """
+    folders = {"train": _split_folder(root, ["train"]), "test": _split_folder(root, ["test", "val"])}
+    names = {split: _class_names(folder) for split, folder in folders.items()}
+    if names["train"] != names["test"]:
+        only = [
+            f"{name} only in {split}" for split in names for name in names[split] if name not in _other(names, split)
+        ]
+        raise DataError(
+            f"{root}: train and {folders['test'].name} differ in classes ({', '.join(only)}). Make them agree."
+        )
+    if len(names["train"]) < 2:
+        raise DataError(f"{folders['train']}: {len(names['train'])} classes, two are needed: one directory for each.")
+    pictures = {split: [list(_pictures(folder / name)) for name in names[split]] for split, folder in folders.items()}
+
+    def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
+        for split, by_class in pictures.items():
+            _convert(split, by_class, spec.image_px, directory, progress)
+        return tuple(names["train"]), True
+
+    files = tuple(path for by_class in pictures.values() for paths in by_class for path in paths)
+    return Source(spec.name, {"image_px": spec.image_px}, files, convert)
+
+
+def read_picture(path: Path, side_px: int) -> np.ndarray:
+    """(side_px, side_px, 3) uint8: the shorter side resized, antialiased, then the centre cut out.
+
+    Grey, palette and transparent pictures become RGB; transparency is dropped. As in the usual ImageNet readers, a
+    camera's note on orientation is ignored. Raises DataError for a damaged picture, or one of more than 8 bits.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            if opened.mode[0] in "IF":
+                raise ValueError("it has more than 8 bits per channel; save it with 8")
+            opened.draft("RGB", (2 * side_px, 2 * side_px))  # JPEG: decodes large pictures at a fraction of their size
+            # Through RGBA, because Pillow warns where a palette's transparency is dropped directly.
+            picture = opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
+    scale = side_px / min(picture.size)
+    width, height = (max(side_px, round(length * scale)) for length in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side_px) // 2, (height - side_px) // 2
+    return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))
+
+
+def _split_folder(root: Path, names: list[str]) -> Path:
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    wanted = " or ".join(f"{name}/" for name in names)
+    raise DataError(
+        f"{root}: has no {wanted}. Put one directory per class in {root / names[0]}, or name another --data."
+    )
+
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _other(names: dict[str, list[str]], split: str) -> list[str]:
+    return names["test" if split == "train" else "train"]
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Every picture below `folder`, in a fixed order; hidden files and other suffixes are no pictures."""
+    empty = True
+    for directory, subdirectories, files in os.walk(folder, followlinks=True):
+        subdirectories.sort()
+        for file in sorted(files):
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
+                empty = False
+                yield Path(directory, file)
+    if empty:
+        raise DataError(f"{folder}: no picture ({', '.join(sorted(SUFFIXES))}). Add some or remove the class.")
+
+
+def _convert(split: str, by_class: list[list[Path]], side_px: int, directory: Path, progress: Progress) -> None:
+    paths = [path for of_class in by_class for path in of_class]
+    labels = np.repeat(np.arange(len(by_class)), [len(of_class) for of_class in by_class])
+    images = create_images(directory, split, (len(paths), side_px, side_px, 3))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without holding the interpreter lock
+        for start in range(0, len(paths), _BLOCK):
+            progress(f"reading {split} pictures", start, len(paths))
+            block = paths[start : start + _BLOCK]
+            for offset, picture in enumerate(pool.map(read_picture, block, [side_px] * len(block))):
+                images[start + offset] = picture
+    images.flush()
+    save_labels(directory, split, labels)
+    progress(f"reading {split} pictures", len(paths), len(paths))

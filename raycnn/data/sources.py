@@ -1,0 +1,65 @@
+"""Where images come from: `load` finds, downloads or generates what a DataSpec names."""
+
+from pathlib import Path
+
+import platformdirs
+
+from raycnn.data import cifar, folder, shapes
+from raycnn.data.cache import Progress, Source, cached
+from raycnn.data.dataset import SPLITS, DataSet, ImageSet, open_cached, save_split
+from raycnn.errors import DataError
+from raycnn.spec.data import DataSpec
+
+__all__ = ["DataSet", "ImageSet", "Progress", "load", "open_cached"]
+
+
+def load(
+    spec: DataSpec, root: Path | None = None, progress: Progress | None = None, cache: Path | None = None
+) -> DataSet:
+    """The data set of `spec`, converted at the first call, memory-mapped at once afterwards.
+
+    root: where its files are; wins over spec.root; else the user's cache folder (~/.cache/raycnn).
+    progress: called with (what, done, total) while something takes time.
+    cache: where converted data are kept; default: `data` in the user's cache folder.
+    Raises DataError where the data are missing, damaged or not what they claim to be.
+    """
+    home = platformdirs.user_cache_path("raycnn")
+    progress = progress or (lambda what, done, total: None)
+    named = root or spec.root
+    place = (named or home).expanduser().resolve()
+    try:
+        source = _find(spec, place, named is not None, progress)
+    except OSError as error:
+        raise DataError(
+            f"{place}: cannot be read ({error}). Mend its rights, or name another folder with --data."
+        ) from error
+    return cached(source, cache or home / "data", progress)
+
+
+def _find(spec: DataSpec, root: Path, named: bool, progress: Progress) -> Source:
+    match spec.name:
+        case "shapes":
+            return _shapes(spec)
+        case "folder":
+            if not named:
+                raise DataError("data.name: folder needs to know where. Name the folder with --data or data.root.")
+            return folder.find(spec, root)
+        case "cifar10" | "cifar100":
+            return cifar.find(spec, root, progress)
+
+
+def _shapes(spec: DataSpec) -> Source:
+    counts = {"train": spec.train_images, "test": spec.test_images}
+
+    def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
+        for number, split in enumerate(SPLITS):
+            told = _told(progress, f"drawing {split} shapes", counts[split])
+            save_split(directory, split, *shapes.generate(counts[split], spec.seed, number, told))
+        return shapes.CLASS_NAMES, True
+
+    settings = {**counts, "seed": spec.seed, "version": shapes.VERSION}
+    return Source(spec.name, settings, (), convert)
+
+
+def _told(progress: Progress, what: str, total: int):
+    return lambda done: progress(what, done, total)
