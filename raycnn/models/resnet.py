@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 def resnet20() -> "ResNet":
-    """0.27 M parameters. He et al. 2016, arXiv:1512.03385, section 4.2: 3 stages of 3 blocks, parameter-free shortcuts."""
+    """0.27 M parameters, for CIFAR: 3 stages of 3 blocks. He et al. 2016, arXiv:1512.03385, section 4.2."""
     return ResNet(stem=16, widths=(16, 32, 64), blocks=3, projection=False)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def draw_centres(count: int, holes: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Centres of `holes` squares for `count` images, all pixels equally likely: (count, holes, 2) int64, row and column."""
+    """Centres of `holes` squares for `count` images, anywhere in the image: (count, holes, 2) int64, row and column."""
     rows = torch.randint(0, height, (count, holes), generator=generator)
     columns = torch.randint(0, width, (count, holes), generator=generator)
     return torch.stack((rows, columns), dim=-1)
@@ -23,12 +23,12 @@ def cutout(images: Tensor, centres: Tensor, size_px: int) -> Tensor:
         raise ValueError(f"cutout: size_px must not be negative, got {size_px}.")
     rows = _covered(centres[..., 0], images.shape[2], size_px)
     columns = _covered(centres[..., 1], images.shape[3], size_px)
-    blank = (rows[..., :, None] & columns[..., None, :]).any(dim=1)
-    return images.masked_fill(blank[:, None], 0)
+    covers = rows.transpose(1, 2) @ columns  # (batch, height, width): how many squares cover the pixel
+    return images * (covers == 0).to(images.dtype)[:, None]
 
 
 def _covered(centres: Tensor, length: int, size_px: int) -> Tensor:
-    """Which of `length` places lie in the square's span. (batch, holes) -> (batch, holes, length) bool."""
+    """1 where a place lies in a square's span, else 0. (batch, holes) -> (batch, holes, length) float."""
     first = centres - size_px // 2
     places = torch.arange(length, device=centres.device)
-    return (places >= first[..., None]) & (places < first[..., None] + size_px)
+    return ((places >= first[..., None]) & (places < first[..., None] + size_px)).float()

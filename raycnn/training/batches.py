@@ -146,12 +146,9 @@ def _prepare(
         lam, partners, labels = share.lambdas[step], labels[:-1], labels[1:]
         mixed, images = mixup.mixup(images[1:], images[:-1], lam), images[1:]
     if share.turns is not None:
-        views = share.turns[step, -len(images) :].T  # (views, m): view by view
-        turns = views.flatten()
-        if len(views) == 4:
-            rotated = rotation.rotate_all(images, upright=share.lambdas is not None)
-        else:
-            rotated = torch.cat([rotation.rotate(images, view) for view in views])
+        views = share.turns[step, -len(images) :].T
+        upright_is_there = len(views) == 4 and mixed is images
+        turns, rotated = views.flatten(), rotation.rotate(images, views[1:] if upright_is_there else views)
     return Batch(mixed, labels, partners, lam, rotated, turns)
 
 

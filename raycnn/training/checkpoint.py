@@ -94,8 +94,8 @@ def load(
     device: torch.device = CPU,
     note: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint | None:
-    """The last checkpoint of `spec` in `directory`, or the one before if the last is damaged (`note` is then told); None
-    if there is none. Raises CheckpointError if neither can be used."""
+    """The last checkpoint of `spec` in `directory`, or the one before if the last is damaged (`note` is then told);
+    None if there is none. Raises CheckpointError if neither can be used."""
     damage: CheckpointError | None = None
     for path in (directory / LAST, directory / PREVIOUS):
         if not path.exists():

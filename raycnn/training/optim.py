@@ -39,8 +39,8 @@ def peak_lr(spec: Optimizer) -> float:
 def lr_at(step: int, steps: int, peak: float, schedule: Schedule) -> float:
     """Learning rate of `step` (0-based) of `steps`: linear from peak / warm-up steps to peak, then a cosine to zero.
 
-    A warm-up share above 0 is at least one step. Loshchilov & Hutter 2017, arXiv:1608.03983 (cosine); Goyal et al. 2017,
-    arXiv:1706.02677 (warm-up).
+    A warm-up share above 0 is at least one step. Loshchilov & Hutter 2017, arXiv:1608.03983 (cosine); Goyal et al.
+    2017, arXiv:1706.02677 (warm-up).
     """
     warmup = min(steps, max(1, round(schedule.warmup * steps))) if schedule.warmup > 0 else 0
     if step < warmup:

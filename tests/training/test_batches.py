@@ -1,0 +1,157 @@
+"""Batches are held to a plain loop over images, and to each other over numbers of ranks."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from raycnn.spec.trial import Cutout, Mixup, Regularizers, Rotation
+from raycnn.training.batches import Batch, Group, Images, batches, draw, epoch_generator, share_of
+
+PLAIN = Regularizers(crop_px=0, flip=False)
+EVERYTHING = Regularizers(
+    cutout=Cutout(size_px=3, holes=2), mixup=Mixup(alpha=1.0), rotation=Rotation(weight=0.5, views=2), crop_px=2
+)
+
+
+def numbered(count: int) -> Images:
+    """Image i is full of the value i + 1, its label is i."""
+    values = torch.arange(1, count + 1, dtype=torch.uint8).view(count, 1, 1, 1)
+    return Images(values.expand(count, 6, 6, 3).contiguous().permute(0, 3, 1, 2), torch.arange(count))
+
+
+def noise(count: int) -> Images:
+    images = torch.randint(0, 256, (count, 6, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Images(images.permute(0, 3, 1, 2), torch.arange(count))
+
+
+def unchanged(images: Tensor) -> Tensor:
+    return images.float()
+
+
+def epoch(
+    data: Images,
+    regularizers: Regularizers,
+    *,
+    batch_size: int = 8,
+    group: Group = Group(),  # noqa: B008
+    normalise: Callable[[Tensor], Tensor] = unchanged,
+    seed: int = 0,
+) -> list[Batch]:
+    return list(batches(data, batch_size, regularizers, normalise, epoch_generator(seed, 0), group))
+
+
+def test_an_epoch_holds_every_image_once_with_its_own_label():
+    seen = epoch(numbered(40), PLAIN)
+    assert len(seen) == 5
+    assert sorted(torch.cat([batch.labels for batch in seen]).tolist()) == list(range(40))
+    assert all(torch.equal(batch.images[:, 0, 0, 0].long() - 1, batch.labels) for batch in seen)
+
+
+def test_the_last_incomplete_batch_is_dropped():
+    assert len(epoch(numbered(39), PLAIN)) == 4
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    def order(seed: int, number: int) -> list[int]:
+        return draw(40, 6, 8, PLAIN, epoch_generator(seed, number)).order.flatten().tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, number)) for seed in (0, 1, 2**62) for number in (0, 1, 2)}) == 9
+
+
+def test_a_border_of_the_crop_is_black_and_a_square_of_cutout_is_the_mean_colour():
+    regularizers = Regularizers(cutout=Cutout(size_px=2), crop_px=3, flip=False)
+    seen = epoch(numbered(40), regularizers, normalise=lambda images: images.float() - 100)
+    values = torch.cat([batch.images[:, 0] - batch.labels[:, None, None] for batch in seen])
+    assert set((values + 99).flatten().tolist()) >= {0.0}  # an image's own pixels
+    labels = torch.cat([batch.labels for batch in seen])
+    pixels = torch.cat([batch.images[:, 0] for batch in seen])
+    own = pixels == labels[:, None, None] - 99.0
+    assert (own | (pixels == -100) | (pixels == 0)).all()
+    assert (pixels == -100).any()
+    assert (pixels == 0).flatten(1).sum(1).max() <= 4
+
+
+def test_mixup_mixes_each_image_with_the_one_before_it_in_the_global_batch():
+    seen = epoch(numbered(40), Regularizers(mixup=Mixup(alpha=1.0), crop_px=0, flip=False))
+    for batch in seen:
+        assert batch.partners is not None
+        assert batch.lam is not None
+        assert torch.equal(batch.partners, batch.labels.roll(1))
+        value = batch.lam * (batch.labels + 1) + (1 - batch.lam) * (batch.partners + 1)
+        assert torch.allclose(batch.images, value[:, None, None, None].expand_as(batch.images), atol=1e-4)
+    assert len({batch.lam.item() for batch in seen if batch.lam is not None}) == 5
+
+
+def test_mixup_agrees_with_torchvisions_given_the_same_lambda(monkeypatch: pytest.MonkeyPatch):
+    from torchvision.transforms import v2
+
+    regularizers = PLAIN.model_copy(update={"mixup": Mixup(alpha=1.0)})
+    ours = epoch(noise(16), regularizers)[0]
+    unmixed = epoch(noise(16), PLAIN)[0]
+    assert ours.lam is not None
+    assert ours.partners is not None
+    theirs = v2.MixUp(alpha=1.0, num_classes=16)
+    monkeypatch.setattr(
+        theirs, "make_params", lambda _: {"lam": ours.lam.item(), "labels": unmixed.labels, "batch_size": 8}
+    )
+    images, labels = theirs(unmixed.images.contiguous(), unmixed.labels)
+    assert torch.allclose(ours.images, images, atol=1e-4)
+    one_hot = torch.nn.functional.one_hot
+    ours_labels = ours.lam * one_hot(ours.labels, 16) + (1 - ours.lam) * one_hot(ours.partners, 16)
+    assert torch.allclose(ours_labels, labels, atol=1e-6)
+
+
+def test_the_rotation_head_sees_unmixed_cut_out_images_in_all_views():
+    mixed = epoch(noise(16), EVERYTHING.model_copy(update={"rotation": Rotation(weight=1.0)}))[0]
+    unmixed = epoch(noise(16), EVERYTHING.model_copy(update={"rotation": Rotation(weight=1.0), "mixup": None}))[0]
+    assert mixed.rotated is not None
+    assert unmixed.rotated is not None
+    assert mixed.turns is not None
+    assert unmixed.turns is not None
+    assert mixed.turns.tolist() == unmixed.turns.tolist() == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 8
+    # With mixup all four views are made; without it the upright one is the main batch itself.
+    assert torch.equal(mixed.rotated, torch.cat((unmixed.images, unmixed.rotated)))
+    for quarter in range(4):
+        view = mixed.rotated[8 * quarter : 8 * quarter + 8]
+        assert torch.equal(view, torch.rot90(unmixed.images, quarter, (2, 3)))
+
+
+def test_one_view_turns_each_image_by_its_own_number():
+    seen = epoch(noise(16), PLAIN.model_copy(update={"rotation": Rotation(weight=1.0, views=1)}))
+    for batch in seen:
+        assert batch.turns is not None
+        assert batch.rotated is not None
+        for image, turned, quarter in zip(batch.images, batch.rotated, batch.turns.tolist(), strict=True):
+            assert torch.equal(turned, torch.rot90(image, quarter, (1, 2)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 8), st.integers(0, 100), st.sampled_from([EVERYTHING, Regularizers()]))
+def test_any_number_of_ranks_sees_the_same_global_batches(ranks: int, seed: int, regularizers: Regularizers):
+    data = noise(19)
+    whole = epoch(data, regularizers, seed=seed)
+    parts = [epoch(data, regularizers, seed=seed, group=Group(rank, ranks)) for rank in range(ranks)]
+    for step, batch in enumerate(whole):
+        shares = [part[step] for part in parts]
+        assert torch.equal(torch.cat([share.images for share in shares]), batch.images)
+        assert torch.equal(torch.cat([share.labels for share in shares]), batch.labels)
+        if batch.partners is not None:
+            assert torch.equal(torch.cat([s.partners for s in shares if s.partners is not None]), batch.partners)
+            assert all(share.lam == batch.lam for share in shares)
+        if batch.rotated is not None and batch.turns is not None:
+            views = [s.rotated.unflatten(0, (2, -1)) for s in shares if s.rotated is not None]
+            turns = [s.turns.unflatten(0, (2, -1)) for s in shares if s.turns is not None]
+            assert torch.equal(torch.cat(views, dim=1).flatten(0, 1), batch.rotated)
+            assert torch.equal(torch.cat(turns, dim=1).flatten(), batch.turns)
+
+
+@given(st.integers(1, 50), st.integers(1, 50))
+def test_shares_are_a_partition_into_nearly_equal_parts(batch_size: int, ranks: int):
+    shares = [share_of(batch_size, Group(rank, ranks)) for rank in range(ranks)]
+    assert [place for share in shares for place in share] == list(range(batch_size))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
