@@ -29,6 +29,8 @@ class DataSpec(Spec):
     def _count_or_fraction(self) -> Self:
         if self.validation >= 1 and self.validation % 1:
             raise PydanticCustomError(
-                "validation", "validation: is neither a whole number nor a fraction below 1. Change it."
+                "validation",
+                "must be a whole number or a fraction below 1, got {validation}. Change it.",
+                {"validation": self.validation, "keys": ("validation",)},
             )
         return self

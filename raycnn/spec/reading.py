@@ -1,21 +1,31 @@
 """A YAML file and `--set` flags become a SearchSpec; what is wrong becomes one line with file, line, key and mend."""
 
-import difflib
 import io
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn.errors import SpecError
 from raycnn.spec.search import SearchSpec
-from raycnn.spec.space import FloatRange, IntRange, Parameter, parameters, resolve
-from raycnn.spec.trial import TrialSpec
+from raycnn.spec.space import (
+    FloatRange,
+    IntRange,
+    OptimizerSpace,
+    Options,
+    Parameter,
+    branches,
+    parameter_name,
+    parameters,
+    resolve,
+)
+from raycnn.spec.trial import Spec, TrialSpec
+from raycnn.spec.wording import TAGS, message
 
 
 def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
@@ -37,67 +47,18 @@ def search_from_text(text: str, where: str, overrides: Sequence[str] = ()) -> Se
     tree = _parse(text, where)
     if not isinstance(tree, dict):
         raise SpecError(f"{where}: holds no mapping. Start from search_spaces/joint.yaml.")
-    for override in overrides:
-        _set(tree, override)
+    sets = [_set(tree, override) for override in overrides]
     try:
-        spec = SearchSpec.model_validate_json(json.dumps(tree, default=str))
+        spec = SearchSpec.model_validate_json(json.dumps(_plain(tree)))
         _check_limits(spec)
     except ValidationError as error:
-        raise SpecError("\n".join(_line(where, tree, _location(e), _message(e)) for e in error.errors())) from None
+        lines = [_line(where, tree, sets, _location(e), message(e)) for e in error.errors()]
+        raise SpecError("\n".join(lines)) from None
     except _Wrong as error:
-        raise SpecError(_line(where, tree, error.keys, error.message)) from None
+        raise SpecError(_line(where, tree, sets, error.keys, error.message)) from None
+    except RecursionError:
+        raise SpecError(f"{where}: refers to itself. Remove the alias (*name).") from None
     return spec
-
-
-class _Wrong(Exception):
-    def __init__(self, keys: tuple[str, ...], message: str) -> None:
-        self.keys, self.message = keys, message
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SpecError(f"{where}{line}: is not YAML: {error.problem}. Mend that line.") from None
-
-
-def _set(tree: Any, override: str) -> None:
-    """Changes `tree`: puts the value of `key.path=value` at its place, through new mappings where needed."""
-    path, equals, text = override.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
-        raise SpecError(f"--set {override}: is no key.path=value. Write for example --set budget.epochs=4.")
-    for key in keys[:-1]:
-        child = tree.get(key)
-        if not isinstance(child, dict):
-            tree[key] = child = {}
-        tree = child
-    tree[keys[-1]] = _parse(text, f"--set {path}")
-
-
-def _check_limits(spec: SearchSpec) -> None:
-    """Both ends of each range, and each option, must be a value that a training may have."""
-    every = parameters(spec.space)
-    for named in every:
-        for end, value in _extremes(named.parameter):
-            branch = dict(named.condition) | ({named.name: value} if isinstance(value, str) else {})
-
-            def suggest(name: str, parameter: Parameter, named=named, value=value, branch=branch) -> Any:
-                if name == named.name:
-                    return value
-                return branch.get(name) or _extremes(parameter)[0][1]
-
-            try:
-                trial_spec(spec, resolve(spec.space, suggest), seed=0)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise _Wrong(("space", *named.keys, *end), _message(first)) from None
-    if not every:
-        try:
-            trial_spec(spec, resolve(spec.space, lambda name, parameter: 0), seed=0)
-        except ValidationError as error:
-            raise _Wrong(("space", *map(str, error.errors()[0]["loc"])), _message(error.errors()[0])) from None
 
 
 def trial_spec(spec: SearchSpec, values: dict[str, Any], seed: int, **changes: Any) -> TrialSpec:
@@ -113,85 +74,125 @@ def trial_spec(spec: SearchSpec, values: dict[str, Any], seed: int, **changes: A
     return TrialSpec.model_validate(fields | values | changes)
 
 
-def _extremes(parameter: Parameter) -> list[tuple[tuple[str, ...], Any]]:
+class _Wrong(Exception):
+    def __init__(self, keys: tuple[str | int, ...], message: str) -> None:
+        self.keys, self.message = keys, message
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
+        raise SpecError(f"{where}{line}: is not YAML: {_one_line(error.problem)}. Mend that line.") from None
+    except (YAMLError, ValueError) as error:
+        raise SpecError(f"{where}: is not YAML: {_one_line(error)}. Mend that place.") from None
+    except RecursionError:
+        raise SpecError(f"{where}: is nested too deeply. Remove levels.") from None
+
+
+def _set(tree: Any, override: str) -> tuple[str, ...]:
+    """Changes `tree`: puts the value of `key.path=value` at its place, through new mappings where needed.
+
+    Returns the key path.
+    """
+    path, equals, text = override.partition("=")
+    keys = tuple(path.split("."))
+    if not equals or not all(keys):
+        raise SpecError(f"--set {override}: is no key.path=value. Write for example --set budget.epochs=4.")
+    for key in keys[:-1]:
+        child = tree.get(key)
+        if not isinstance(child, dict):
+            tree[key] = child = {}
+        tree = child
+    tree[keys[-1]] = _parse(text, f"--set {path}")
+    return keys
+
+
+def _plain(node: Any) -> Any:
+    """The tree without ruamel's own types, which JSON would take for others (a bool with an anchor for an int)."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, ScalarBoolean):
+        return bool(node)
+    return node if node is None or isinstance(node, bool | int | float | str) else str(node)
+
+
+def _check_limits(spec: SearchSpec) -> None:
+    """Each constant, both ends of each range and each option must be a value that a training may have."""
+    probes = [
+        dict(named.condition) | {named.name: value}
+        for named in parameters(spec.space)
+        for _, value in _extremes(named.parameter)
+    ]
+    for probe in probes or [{}]:
+        asked: dict[str, Any] = {}
+
+        def suggest(name: str, parameter: Parameter, probe=probe, asked=asked) -> Any:
+            asked[name] = probe.get(name, _extremes(parameter)[0][1])
+            return asked[name]
+
+        try:
+            trial_spec(spec, resolve(spec.space, suggest), seed=0)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise _Wrong(("space", *_place(spec.space, first["loc"], asked)), message(first)) from None
+
+
+def _extremes(parameter: Parameter) -> list[tuple[tuple[str | int, ...], Any]]:
+    """The values of a parameter that must be allowed, each with the keys below the parameter that give it."""
     if isinstance(parameter, FloatRange | IntRange):
         return [(("low",), parameter.low), (("high",), parameter.high)]
-    return [(("choice",), value) for value in parameter.choice]
+    return [(("choice", index), value) for index, value in enumerate(parameter.choice)]
+
+
+def _place(
+    node: Any, loc: Sequence[str | int], asked: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> tuple[str | int, ...]:
+    """The keys below `node` that gave the field `loc` of a TrialSpec, where the parameters had the values `asked`."""
+    if forms := branches(node):
+        taken = asked[parameter_name(path)]
+        rest = loc[1:] if isinstance(node, OptimizerSpace) else loc
+        return ("choice", taken, *_place(forms[taken], rest, asked, (*path, taken)))
+    if isinstance(node, FloatRange | IntRange | Options):
+        return next(keys for keys, value in _extremes(node) if value == asked[parameter_name(path)])
+    if isinstance(node, Spec) and loc:
+        key = str(loc[0])
+        return (key, *_place(getattr(node, key, None), loc[1:], asked, (*path, key)))
+    return ()
 
 
 def _location(error: Any) -> tuple[str | int, ...]:
-    return (*error["loc"], error["ctx"]["key"]) if error["type"] == "unknown_key" else error["loc"]
+    return (*error["loc"], *error.get("ctx", {}).get("keys", ()))
 
 
-def _line(where: str, tree: Any, loc: Sequence[str | int], message: str) -> str:
-    keys = [key for key in loc if not str(key).startswith("@")]
-    line = _line_number(tree, keys)
-    path = ".".join(map(str, keys))
-    return f"{where}{f':{line}' if line else ''}: {f'{path}: ' if path else ''}{message}"
+def _line(where: str, tree: Any, sets: Sequence[tuple[str, ...]], loc: Sequence[str | int], message: str) -> str:
+    """The message behind its place: a --set if one put the value there, else the line in the file."""
+    keys = tuple(str(key) for key in loc if key not in TAGS)
+    line, depth = _position(tree, keys)
+    absent = depth < len(keys)
+    if any(keys[: len(path)] == path or (absent and path[: len(keys)] == keys) for path in sets):
+        where = "--set"
+    elif line:
+        where = f"{where}:{line}"
+    return _one_line(f"{where}: {'.'.join(keys)}{': ' if keys else ''}{message}")
 
 
-def _line_number(tree: Any, keys: Sequence[str | int]) -> int | None:
-    """The line of the deepest key of the path that stands in the file; None where a --set put it."""
+def _position(tree: Any, keys: Sequence[str]) -> tuple[int | None, int]:
+    """The line of the deepest key of the path that stands in the file, and how many keys of the path do."""
     line = None
-    for key in keys:
-        position = getattr(tree, "lc", None)
+    for depth, key in enumerate(keys):
+        position: Any = getattr(tree, "lc", None)
         try:
-            line = position.data[key][0] + 1 if position else None
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line
+            found: Any = int(key) if isinstance(tree, list) else next(k for k in tree if str(k) == key)
+            line = position.data[found][0] + 1
+            tree = tree[found]
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, StopIteration):
+            return line, depth
+    return line, len(keys)
 
 
-def _message(error: Any) -> str:
-    kind, got, context = error["type"], error.get("input"), error.get("ctx", {})
-    shown = "nothing" if got is None else json.dumps(got, default=str, ensure_ascii=False)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    number = {
-        "greater_than": "> {gt}",
-        "greater_than_equal": ">= {ge}",
-        "less_than": "< {lt}",
-        "less_than_equal": "<= {le}",
-    }
-    noun = {
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-        "string": "a text",
-        "list": "a list",
-        "dict": "a mapping",
-        "model": "a mapping",
-        "finite": "a finite number",
-        "path": "a path",
-    }
-    match kind:
-        case "unknown_key":
-            return f"unknown key. {context['mend']}"
-        case "missing":
-            return "is missing. Add it."
-        case "literal_error":
-            return f"must be {context['expected']}, got {shown}.{_nearest(got, context['expected'])}"
-        case "string_pattern_mismatch":
-            return f"may hold letters, digits, '.', '_' and '-', got {shown}. Rename it."
-        case "too_short":
-            return "is empty. Name at least one."
-        case _ if kind in number:
-            return f"must be {number[kind].format(**context)}, got {shown}. Change it."
-        case _ if (key := kind.split("_")[0]) in noun and kind.endswith(
-            ("_type", "_parsing", "_from_float", "_number")
-        ):
-            extra = (
-                " Write it without quotes."
-                if isinstance(got, str) and key in ("int", "float", "bool")
-                else " Change it."
-            )
-            return f"must be {noun[key]}, got {shown}.{extra}"
-        case "union_tag_invalid" | "union_tag_not_found":
-            return f"must be a constant, a range {{type, low, high}} or {{choice: …}}, got {shown}. Change it."
-        case _:
-            return str(error["msg"])
-
-
-def _nearest(got: Any, expected: str) -> str:
-    near = difflib.get_close_matches(str(got), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.4)
-    return f" Did you mean {near[0]}?" if near else " Choose one."
+def _one_line(text: object) -> str:
+    return "".join(c if c.isprintable() else " " for c in str(text))

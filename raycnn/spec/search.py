@@ -43,7 +43,7 @@ class Search(Spec):
     @model_validator(mode="after")
     def _once_each(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
-            raise PydanticCustomError("objectives", "objectives: one is named twice. Remove it.")
+            raise PydanticCustomError("objectives", "names one twice. Remove it.", {"keys": ("objectives",)})
         return self
 
 
@@ -69,9 +69,9 @@ class Trainer(Spec):
         if self.workers > 1 and share != "auto" and 0 < share < 1:
             raise PydanticCustomError(
                 "gpus",
-                "gpus_per_worker: NCCL refuses two workers of a trial on one GPU, got {share} with workers={workers}. "
+                "NCCL refuses two workers of a trial on one GPU, got {share} with workers={workers}. "
                 "Write 1, or workers: 1.",
-                {"share": share, "workers": self.workers},
+                {"share": share, "workers": self.workers, "keys": ("gpus_per_worker",)},
             )
         return self
 

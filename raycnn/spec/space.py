@@ -8,49 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from raycnn.spec.ranges import FloatRange, IntRange, Options
 from raycnn.spec.trial import Spec
 
 T = TypeVar("T")
+Parameter = FloatRange | IntRange | Options[Any]
 Scalar = float | int | str | bool
-
-
-class FloatRange(Spec):
-    """A real number between two ends, both included."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = Field(default=False, description="sample the logarithm uniformly")
-    step: float | None = Field(default=None, gt=0, description="sample low, low + step, …")
-
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        _check_ends(self)
-        return self
-
-
-class IntRange(Spec):
-    """A whole number between two ends, both included."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = Field(default=False, description="sample the logarithm uniformly")
-    step: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        _check_ends(self)
-        return self
-
-
-class Options(Spec, Generic[T]):
-    """One of several constants, without order."""
-
-    choice: list[T] = Field(min_length=1)
 
 
 class Empty(Spec):
@@ -72,12 +38,14 @@ class Branches(Spec, Generic[T]):
     @model_validator(mode="after")
     def _only_off_is_empty(self) -> Self:
         if not self.choice:
-            raise PydanticCustomError("branches", "choice: needs at least one branch. Write on: {{…}}.")
+            raise PydanticCustomError(
+                "branches", "needs at least one branch. Write on: {…} with its values.", {"keys": ("choice",)}
+            )
         for name, form in self.choice.items():
             if isinstance(form, Empty) != (name == "off"):
                 mend = "Remove its values or rename it" if name == "off" else "Write its values, or call it off"
                 raise PydanticCustomError(
-                    "branches", "choice.{name}: only the branch off is empty. {mend}.", {"name": name, "mend": mend}
+                    "branches", "only the branch off is empty. {mend}.", {"mend": mend, "keys": ("choice", name)}
                 )
         return self
 
@@ -191,10 +159,12 @@ class OptimizerSpace(Spec):
         if sum(form is not None for form in (self.sgd, self.adamw, self.choice)) != 1:
             raise PydanticCustomError(
                 "optimizer",
-                "needs exactly one of sgd, adamw and choice. For several write choice: {{sgd: {{…}}, adamw: {{…}}}}.",
+                "needs exactly one of sgd, adamw and choice. For several write choice: {sgd: {…}, adamw: {…}}.",
             )
         if self.choice and self.choice.sgd is None and self.choice.adamw is None:
-            raise PydanticCustomError("optimizer", "choice: needs at least one optimizer. Write sgd: {{lr: …}}.")
+            raise PydanticCustomError(
+                "optimizer", "needs at least one optimizer. Write sgd: {lr: …}.", {"keys": ("choice",)}
+            )
         return self
 
 
@@ -211,9 +181,6 @@ class Space(Spec):
     regularizers: RegularizersSpace = RegularizersSpace()
     optimizer: OptimizerSpace
     schedule: ScheduleSpace = ScheduleSpace()
-
-
-Parameter = FloatRange | IntRange | Options[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +200,7 @@ def resolve(node: Any, suggest: Callable[[str, Parameter], Scalar], path: tuple[
     """
     if isinstance(node, FloatRange | IntRange | Options):
         return suggest(parameter_name(path), node)
-    if (forms := _forms(node)) is not None:
+    if (forms := branches(node)) is not None:
         taken = str(suggest(parameter_name(path), Options[str](choice=list(forms))))
         value = resolve(forms[taken], suggest, (*path, taken))
         return {taken: value} if isinstance(node, OptimizerSpace) else value
@@ -255,7 +222,7 @@ def _parameters(
     name = parameter_name(path)
     if isinstance(node, FloatRange | IntRange | Options):
         yield Named(name, node, keys, condition)
-    elif (forms := _forms(node)) is not None:
+    elif (forms := branches(node)) is not None:
         yield Named(name, Options[str](choice=list(forms)), keys, condition)
         for branch, form in forms.items():
             yield from _parameters(form, (*path, branch), (*keys, "choice", branch), (*condition, (name, branch)))
@@ -269,25 +236,10 @@ def parameter_name(path: tuple[str, ...]) -> str:
     return ".".join(part for part in path if part not in ("regularizers", "on"))
 
 
-def _forms(node: Any) -> dict[str, Any] | None:
+def branches(node: Any) -> dict[str, Any] | None:
     """The branches of a choice by name; None for what is no choice of branches."""
     if isinstance(node, Branches):
         return dict(node.choice)
     if isinstance(node, OptimizerSpace) and node.choice:
         return {name: form for name, form in node.choice if form is not None}
     return None
-
-
-def _check_ends(ends: FloatRange | IntRange) -> None:
-    values = {"low": ends.low, "high": ends.high}
-    if ends.low >= ends.high:
-        mend = "Write a constant" if ends.low == ends.high else "Swap them"
-        raise PydanticCustomError(
-            "ends", "low must be below high, got low={low}, high={high}. {mend}.", values | {"mend": mend}
-        )
-    if ends.log and ends.low <= 0:
-        raise PydanticCustomError(
-            "ends", "a log scale cannot reach 0, got low={low}. Raise low above 0, or write log: false.", values
-        )
-    if ends.log and ends.step not in (None, 1):
-        raise PydanticCustomError("ends", "step and log: true exclude each other. Remove one.", {})

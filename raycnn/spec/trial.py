@@ -32,7 +32,7 @@ def unknown_key(key: str, known: list[str]) -> PydanticCustomError:
     """An error for a key that does not exist, with the nearest one that does."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     mend = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
-    return PydanticCustomError("unknown_key", "unknown key. {mend}", {"key": key, "mend": mend})
+    return PydanticCustomError("unknown_key", "unknown key. {mend}", {"keys": (key,), "mend": mend})
 
 
 class Cutout(Spec):
@@ -93,7 +93,7 @@ class Optimizer(Spec):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.sgd is None) == (self.adamw is None):
-            raise PydanticCustomError("optimizer", "needs exactly one optimizer. Write sgd: {{…}} or adamw: {{…}}.")
+            raise PydanticCustomError("optimizer", "needs exactly one optimizer. Write sgd: {…} or adamw: {…}.")
         return self
 
 

@@ -1,0 +1,98 @@
+"""What pydantic finds wrong, in words: what is expected, what came, and the mend."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_BOUNDS = {
+    "greater_than": "> {gt}",
+    "greater_than_equal": ">= {ge}",
+    "less_than": "< {lt}",
+    "less_than_equal": "<= {le}",
+}
+_NOUNS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "path": "a path",
+    "list": "a list",
+    "dict": "a mapping",
+    "model": "a mapping",
+    "finite": "a finite number",
+}
+_FORMS = {
+    "@constant": "a constant",
+    "@range": "a range {type: …, low: …, high: …}",
+    "@choice": "a choice {choice: …}",
+    "@off": "off",
+    "@form": "its values",
+}
+TAGS = frozenset(_FORMS) | {"@word", "@value"}  # what pydantic puts into a place that is no key
+_TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
+
+
+def message(error: Mapping[str, Any]) -> str:
+    """One line for one entry of `ValidationError.errors()`."""
+    kind, got, context = error["type"], error.get("input"), error.get("ctx", {})
+    tag = str(error["loc"][-1]) if error["loc"] else ""
+    noun = _NOUNS.get(kind.split("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float", "_number")) else None
+    if kind == "unknown_key":
+        return f"unknown key. {context['mend']}"
+    if kind == "json_invalid":
+        return "holds a character that does not exist, such as \\ud800. Remove it."
+    if kind == "missing":
+        return f"is missing. Add {'type: float or type: int' if tag == 'type' else 'it'}."
+    if kind == "literal_error" and tag == "@off":
+        mend = "Write off" if got in (None, False, "no") else "Change it"
+        return f"must be off, its values {{…}} or a choice {{choice: {{…}}}}, got {_shown(got)}. {mend}."
+    if kind == "literal_error":
+        other = "" if tag != "@word" else " or its values" if context["expected"] == "'off'" else " or a number"
+        return f"must be {context['expected']}{other}, got {_shown(got)}.{_nearest(got, context['expected'])}"
+    if kind == "string_pattern_mismatch":
+        return f"may hold letters, digits, '.', '_' and '-', got {_shown(got)}. Rename it."
+    if kind == "too_short":
+        return "is empty. Name at least one."
+    if kind in _BOUNDS:
+        return f"must be {_BOUNDS[kind].format(**context)}, got {_shown(got)}. Change it."
+    if kind.startswith("union_tag"):
+        forms = [words for tag, words in _FORMS.items() if f"'{tag}'" in str(context.get("expected_tags", _FORMS))]
+        return f"must be {_either(forms)}, got {_shown(got)}. Change it."
+    if noun:
+        return f"must be {noun}, got {_shown(got)}. {_retyped(noun, got)}."
+    return str(error["msg"])
+
+
+def _shown(got: Any) -> str:
+    text = "nothing" if got is None else json.dumps(got, default=str, ensure_ascii=False)
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _nearest(got: Any, expected: str) -> str:
+    near = difflib.get_close_matches(str(got), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.4)
+    return f" Did you mean {near[0]}?" if near else " Choose one."
+
+
+def _retyped(noun: str, got: Any) -> str:
+    """The mend for a value of the wrong type."""
+    if noun == _NOUNS["bool"] and isinstance(got, str):
+        word = got.lower()
+        return "Write it without quotes" if word in ("true", "false") else f"Write {_TRUTH.get(word, 'one of the two')}"
+    if noun == _NOUNS["int"] and isinstance(got, float) and got.is_integer():
+        return f"Write {int(got)}"
+    if (
+        noun in (_NOUNS["int"], _NOUNS["float"])
+        and isinstance(got, str)
+        and re.fullmatch(r"\s*[-+.\d][-+.\deE]*\s*", got)
+    ):
+        return "Write it without quotes"
+    if noun == _NOUNS["string"] and isinstance(got, int | float):
+        return "Write it in quotes"
+    return "Change it" if got is not None else "Give one"
