@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycnn.robustness.evaluate import BATCH, Models, Row, on_device
+from raycnn.robustness.evaluate import Models, Row, default_batch_size, on_device
 
 EPSILONS = (0.0, 0.01, 0.02, 8 / 255, 0.05, 0.1)
 """Steps as fractions of the pixel range. 8/255 is the usual one for CIFAR-10 (Madry et al. 2018, arXiv:1706.06083)."""
@@ -19,7 +19,7 @@ def score_fgsm(
     labels: np.ndarray,
     device: torch.device,
     epsilons: Sequence[float] = EPSILONS,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
 ) -> list[Row]:
     """Changes `models`: moved to the device, channels last, in eval mode. Their error under FGSM, a row per epsilon.
 
@@ -27,13 +27,14 @@ def score_fgsm(
     own model's cross-entropy, and stays in [0, 1]; the model normalises it as any other. The gradient is that at the
     clean image, so one serves all epsilons. Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572, section 4.
     """
+    size = batch_size or default_batch_size(device)
     targets = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     errors = {key: torch.zeros(len(epsilons), dtype=torch.int64, device=device) for key in models}
     for model in models.values():
         model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    for start in range(0, len(images), batch_size):
-        batch = on_device(images[start : start + batch_size], device).float() / 255
-        wanted = targets[start : start + batch_size]
+    for start in range(0, len(images), size):
+        batch = on_device(images[start : start + size], device).float() / 255
+        wanted = targets[start : start + size]
         for key, model in models.items():
             direction = _gradient(model, batch, wanted).sign()
             with torch.inference_mode():

@@ -20,7 +20,9 @@ from raycnn.robustness.metrics import (
 Models = Mapping[tuple[str, int], nn.Module]
 """(name of the model, seed of its training) -> the model. It takes (batch, 3, side, side), uint8 or float in [0, 1]."""
 
-BATCH = 1000  # images at once: enough for a GPU, few enough for a processor's memory
+# Images at once. On processors, FastNet's activations for 100 images stay in the cache: 1.45 times the rate of 1000.
+_BATCH = {"cpu": 100}
+_BATCH_ELSEWHERE = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def score_perturbation(models: Models, file: PerturbationFile, device: torch.dev
     return rows
 
 
-def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_size: int = BATCH) -> np.ndarray:
+def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_size: int | None = None) -> np.ndarray:
     """Changes `model`: it is moved to the device, channels last, in eval mode. Its logits, (n, classes) float32.
 
     images: (n, height, width, 3) uint8, in memory or memory-mapped. Computed in float32, so that a score does not
@@ -103,7 +105,7 @@ def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_siz
 
 
 def logits_of_all(
-    models: Models, images: np.ndarray, device: torch.device, batch_size: int = BATCH
+    models: Models, images: np.ndarray, device: torch.device, batch_size: int | None = None
 ) -> dict[tuple[str, int], np.ndarray]:
     """Changes `models`, as `logits` does. Their logits, in one pass over the images.
 
@@ -111,10 +113,11 @@ def logits_of_all(
     """
     for model in models.values():
         model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    size = batch_size or default_batch_size(device)
     batches: dict[tuple[str, int], list[Tensor]] = {key: [] for key in models}
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = on_device(images[start : start + batch_size], device)
+        for start in range(0, len(images), size):
+            batch = on_device(images[start : start + size], device)
             for key, model in models.items():
                 batches[key].append(model(batch))
         # Results stay on the device until here: nothing waits for it while there are batches to be queued.
@@ -125,6 +128,10 @@ def logits_of_all(
                 f"{name}, seed {seed}: its logits are not finite, so it has no score. Train it again."
             )
     return scores
+
+
+def default_batch_size(device: torch.device) -> int:
+    return _BATCH.get(device.type, _BATCH_ELSEWHERE)
 
 
 def on_device(images: np.ndarray, device: torch.device) -> Tensor:
