@@ -14,7 +14,7 @@ from filelock import FileLock
 from raycnn.data.batch_file import read_batch
 from raycnn.data.cache import Progress, Source
 from raycnn.data.dataset import save_split
-from raycnn.data.download import download
+from raycnn.data.download import download, file_md5
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
@@ -107,18 +107,23 @@ def _missing(official: Official, folder: Path) -> list[str]:
 
 
 def _obtain(official: Official, folder: Path, progress: Progress) -> None:
-    """Download the archive and put the files that are missing in `folder`."""
+    """Put the files that are missing in `folder`, from the archive beside it, which is downloaded if need be."""
     archive = folder.parent / official.url.rsplit("/", 1)[-1]
-    mend = f"Unpack {archive.name} into {folder.parent} yourself, or name a folder that holds it with --data."
+    mend = f"Put {archive.name}, unpacked or not, into {archive.parent}, or name the folder that holds it with --data."
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{archive.name}.lock"):
             if not _missing(official, folder):  # another process was faster
                 return
-            download(official.url, archive, official.archive_md5, mend, progress)
+            brought = archive.is_file()
+            if not brought:
+                download(official.url, archive, official.archive_md5, mend, progress)
+            elif file_md5(archive) != official.archive_md5:
+                raise DataError(f"{archive}: not the official archive (its MD5 differs). Delete it and start again.")
             folder.mkdir(exist_ok=True)
             _unpack(official, archive, folder)
-            archive.unlink()
+            if not brought:
+                archive.unlink()
     except OSError as error:
         raise DataError(f"{folder}: cannot be filled ({error}). {mend}") from error
 
@@ -176,23 +181,24 @@ def _images_and_labels(path: Path, batch: dict[str, Any], official: Official) ->
     missing = [key for key in ("data", official.labels_key) if key not in batch]
     if missing:
         raise DataError(f"{path}: has no {', '.join(missing)}. Is it of another data set? Replace it.")
-    data, labels = batch["data"], np.asarray(batch[official.labels_key])
+    data, labels = batch["data"], batch[official.labels_key]
     columns = 3 * _SIDE_PX**2
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != columns:
         found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"{path}: data must be uint8 (n, {columns}), got {found}. Replace the file.")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data) or not len(labels):
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise DataError(f"{path}: {official.labels_key} must be a list of whole numbers. Replace the file.")
+    if len(labels) != len(data) or not labels:
+        raise DataError(f"{path}: {len(data)} images with {len(labels)} labels. Replace the file.")
+    if min(labels) < 0 or max(labels) >= official.classes:
         raise DataError(
-            f"{path}: {len(data)} images with {labels.size} labels ({labels.dtype}); each image needs one whole "
-            "number. Replace the file."
-        )
-    if labels.min() < 0 or labels.max() >= official.classes:
-        raise DataError(
-            f"{path}: labels reach from {labels.min()} to {labels.max()}, must be 0 to {official.classes - 1}. "
+            f"{path}: labels reach from {min(labels)} to {max(labels)}, must be 0 to {official.classes - 1}. "
             "Replace the file."
         )
     # Stored as a red, a green and a blue plane, each row by row.
-    return data.reshape(-1, 3, _SIDE_PX, _SIDE_PX).transpose(0, 2, 3, 1), labels.astype(np.int64)
+    return data.reshape(-1, 3, _SIDE_PX, _SIDE_PX).transpose(0, 2, 3, 1), np.array(labels, np.int64)
 
 
 def _class_names(path: Path, meta: dict[str, Any], official: Official) -> tuple[str, ...]:

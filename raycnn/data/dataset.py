@@ -90,7 +90,7 @@ def seal(directory: Path, facts: dict[str, Any]) -> None:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation (at least 1/255) of each channel, as fractions of 1, from counts of the 256 values."""
+    """Mean and standard deviation (at least 1/255) of each channel, as fractions of 1, from counts of the values."""
     counts = np.zeros((3, 256), np.int64)
     for block in _blocks(images):
         for channel in range(3):
