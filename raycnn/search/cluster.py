@@ -5,6 +5,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from raycnn.errors import ClusterError
 
@@ -61,10 +62,16 @@ def connect(address: str | None) -> Cluster:
     for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    # Without asking log_to_driver, Ray prints what its daemons report as errors.
+    ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore
     token = Path("~/.ray/auth_token").expanduser()
     if token.exists() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)  # Ray writes it readable for everybody
     return Cluster(dashboard=context.dashboard_url or "", ours=address is None)
+
+
+def _log_daemon(data: dict[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger("ray.daemons").warning("%s", " ".join(map(str, data.get("lines", []))))
 
 
 def disconnect() -> None:

@@ -79,7 +79,8 @@ def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: 
     else:
         nodes = resources.nodes
     workers = sum(_workers_on(node, shape) for node in nodes)
-    return min(max(1, workers // shape.workers), trainer.slots or workers)
+    fits = max(1, workers // shape.workers)
+    return min(fits, trainer.slots or fits)
 
 
 def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:

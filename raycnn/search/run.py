@@ -118,6 +118,9 @@ def _train(
                 tune_trials(run, spec, study, pool, planned, observer)
             finals = plan_finals(run, spec, study)
             if finals:
+                found = len({final.model for final in finals}) - 1
+                if isinstance(spec.finals, Finals) and found < spec.finals.top:
+                    observer.warning(f"{found} of {spec.finals.top} finalists: no more trials ran to their end")
                 observer.phase("finals")
                 write_finalists(run, finals)
                 failures = train_finals(finals, spec, pool.hub, observer)

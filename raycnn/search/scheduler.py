@@ -1,9 +1,11 @@
 """Asynchronous successive halving (ASHA, Li et al. 2020, arXiv:1810.05934), the stopping form, over the study's rungs.
 
-At a rung a trial goes on if it is among the best 1/reduction_factor of all that have reached it so far, of this session
-and of those before: the values lie in the study. Learning rate schedules follow the full budget in every trial.
+At a rung a trial goes on if it is among the best 1/reduction_factor of all that have reached it so far, in this process
+and in those before: the values lie in the study. The baseline is never stopped, and is no peer. Learning rate schedules
+follow the full budget in every trial.
 """
 
+import math
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -25,8 +27,8 @@ def rung_epochs(spec: SearchSpec) -> tuple[int, ...]:
 
 
 def goes_on(value: float, peers: list[float], reduction_factor: int) -> bool:
-    """Whether a trial is among the best 1/reduction_factor of its rung. peers: all values there, its own among them."""
-    promoted = max(1, len(peers) // reduction_factor)
+    """Whether a trial is among the best 1/reduction_factor (rounded up) of its rung. peers: all there, itself too."""
+    promoted = math.ceil(len(peers) / reduction_factor)
     return value <= sorted(peers)[promoted - 1]
 
 
@@ -43,10 +45,12 @@ class Asha(FIFOScheduler):
         if "outcome" in result or epoch not in self._rungs:
             return TrialScheduler.CONTINUE
         self._study.record_rung(number, epoch, {k: v for k, v in result.items() if k.startswith("val/")})
-        if number == 0:  # the baseline is never stopped
+        if number == 0:
             return TrialScheduler.CONTINUE
         peers = self._study.rung(epoch, self._metric)
-        going = goes_on(peers[number], list(peers.values()), self._factor)
+        own = peers[number]
+        peers.pop(0, None)
+        going = goes_on(own, list(peers.values()), self._factor)
         return TrialScheduler.CONTINUE if going else TrialScheduler.STOP
 
     def __getstate__(self) -> dict[str, Any]:

@@ -29,10 +29,12 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def two_ranks(ray_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A prepared pool of one slot with two gloo ranks."""
-    from raycnn.slots.pool import SlotPool, SlotShape
     from workloads import WORKLOAD
 
-    with SlotPool(WORKLOAD, SlotShape(workers=2, cpus=0.9, hang_s=6), tmp_path_factory.mktemp("slots"), lease_s=8) as pool:
+    from raycnn.slots.pool import SlotPool, SlotShape
+
+    shape = SlotShape(workers=2, cpus=0.9, hang_s=6)
+    with SlotPool(WORKLOAD, shape, tmp_path_factory.mktemp("slots"), lease_s=8) as pool:
         pool.grow(1)
         pool.post("ready")
         yield pool

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, in a process tha
 
 
 def test_workers_that_cannot_prepare_end_the_tasks_with_the_reason(ray_here, tmp_path):
-    from raycnn.slots.pool import SlotPool, SlotShape
     from workloads import WORKLOAD
+
+    from raycnn.slots.pool import SlotPool, SlotShape
 
     with SlotPool(WORKLOAD, SlotShape(cpus=0.5), tmp_path) as pool:
         pool.grow(1)
@@ -23,8 +24,9 @@ def test_workers_that_cannot_prepare_end_the_tasks_with_the_reason(ray_here, tmp
 
 
 def test_recycled_slot_serves_on_with_fresh_workers(ray_here, tmp_path):
-    from raycnn.slots.pool import SlotPool, SlotShape
     from workloads import WORKLOAD
+
+    from raycnn.slots.pool import SlotPool, SlotShape
 
     pids: list[int] = []
     with SlotPool(WORKLOAD, SlotShape(cpus=0.5, recycle_after=2), tmp_path) as pool:
@@ -39,9 +41,9 @@ def test_recycled_slot_serves_on_with_fresh_workers(ray_here, tmp_path):
 def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_path):
     from ray.util import placement_group_table
     from ray.util.state import list_actors
+    from workloads import WORKLOAD
 
     from raycnn.slots.pool import SlotPool, SlotShape
-    from workloads import WORKLOAD
 
     pids: list[int] = []
     with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path) as pool:
@@ -56,4 +58,4 @@ def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_pa
     states = {group["state"] for group in placement_group_table().values()}
     assert states <= {"REMOVED"}
     alive = {actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])}
-    assert not {name for name in alive if "Hub" in name or "Train" in name and "Autoscaling" not in name}, alive
+    assert not {name for name in alive if "Hub" in name or ("Train" in name and "Autoscaling" not in name)}, alive

@@ -1,0 +1,61 @@
+"""How many trials fit at once, and what is refused."""
+
+import pytest
+
+from raycnn.errors import ClusterError
+from raycnn.search.resources import Resources, slot_count, slot_shape
+from raycnn.spec.search import Trainer
+
+LAPTOP = Resources(((2.0, 0.0),), (2.0, 0.0))
+ONE_GPU = Resources(((16.0, 1.0),), (16.0, 1.0))
+EIGHT_GPUS = Resources(((64.0, 8.0),), (64.0, 8.0))
+TWO_NODES = Resources(((32.0, 4.0), (32.0, 4.0)), (64.0, 8.0))
+GROWING = Resources(((8.0, 0.0),), (136.0, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "resources", "workers", "cpus", "gpus", "slots"),
+    [
+        (Trainer(), LAPTOP, 1, 1.0, 0.0, 2),
+        (Trainer(workers=2), LAPTOP, 2, 1.0, 0.0, 1),
+        (Trainer(), ONE_GPU, 1, 8.0, 1.0, 1),
+        (Trainer(gpus_per_worker=0.25), ONE_GPU, 1, 4.0, 0.25, 4),
+        (Trainer(), EIGHT_GPUS, 1, 8.0, 1.0, 8),
+        (Trainer(workers=4, gpus_per_worker=1), EIGHT_GPUS, 4, 8.0, 1.0, 2),
+        (Trainer(workers=4, gpus_per_worker=1), TWO_NODES, 4, 8.0, 1.0, 2),
+        (Trainer(slots=3), EIGHT_GPUS, 1, 8.0, 1.0, 3),
+        (Trainer(gpus_per_worker=0), EIGHT_GPUS, 1, 16.0, 0.0, 4),
+    ],
+)
+def test_slots_fill_the_cluster(trainer, resources, workers, cpus, gpus, slots):
+    shape = slot_shape(trainer, resources)
+    assert (shape.workers, shape.cpus, shape.gpus) == (workers, cpus, gpus)
+    assert slot_count(trainer, shape, resources) == slots
+
+
+def test_slots_of_a_cluster_that_grows_follow_its_maximum():
+    trainer = Trainer(gpus_per_worker=1, cpus_per_worker=8)
+    shape = slot_shape(trainer, GROWING)
+    assert slot_count(trainer, shape, GROWING) == 1
+    assert slot_count(trainer, shape, GROWING, grown=True) == 8
+
+
+@pytest.mark.parametrize(
+    ("trainer", "resources"),
+    [
+        (Trainer(workers=4, gpus_per_worker=1), ONE_GPU),
+        (Trainer(gpus_per_worker=1), LAPTOP),
+        (Trainer(workers=3, gpus_per_worker=0), LAPTOP),
+        (Trainer(cpus_per_worker=4), LAPTOP),
+    ],
+)
+def test_what_can_never_fit_is_refused_with_the_numbers_and_the_mend(trainer, resources):
+    with pytest.raises(ClusterError, match=r"a trial needs \d x [\d.]+ [CG]PUs, the cluster has [\d.]+\. Lower"):
+        slot_shape(trainer, resources)
+
+
+def test_slots_of_all_workers_leave_the_forwarders_of_trials_their_share():
+    shape = slot_shape(Trainer(), EIGHT_GPUS)
+    slots = slot_count(Trainer(), shape, EIGHT_GPUS)
+    reserved = slots * shape.workers * shape.resources()["CPU"] + slots * 0.001
+    assert reserved <= EIGHT_GPUS.cpus

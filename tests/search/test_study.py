@@ -1,0 +1,160 @@
+"""The study: what it asks, keeps, and takes up again after a kill."""
+
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from raycnn.search.front import finalists, fronts
+from raycnn.search.importance import importances
+from raycnn.search.study import Study, baseline_spec, derived_seed, read_trials
+from raycnn.search.table import trials_table
+from raycnn.spec.reading import search_from_text
+from raycnn.spec.search import SearchSpec
+
+SPACE = """
+name: t
+data: {name: shapes}
+model: fastnet
+budget: {epochs: 9, batch_size: 256}
+space:
+  regularizers:
+    mixup: {choice: {off: {}, on: {alpha: {type: float, low: 0.1, high: 1.0, log: true}}}}
+    label_smoothing: {choice: [0.0, 0.1]}
+  optimizer:
+    choice:
+      sgd: {lr: {type: float, low: 0.01, high: 1.0, log: true}}
+      adamw: {lr: {type: float, low: 1e-4, high: 1e-2, log: true}}
+search: {trials: 30, startup_trials: 4}
+"""
+METRICS = {"val/clean_error": 0.3, "val/corruption_error": 0.5}
+
+
+@pytest.fixture
+def spec() -> SearchSpec:
+    return search_from_text(SPACE, "t.yaml")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(SPACE)
+    return tmp_path
+
+
+def test_first_trial_is_the_untuned_baseline(run, spec):
+    asked = Study(run, spec).ask()
+    assert asked
+    assert asked.kind == "baseline"
+    assert asked.spec.regularizers.cutout is asked.spec.regularizers.mixup is asked.spec.regularizers.rotation is None
+    assert asked.spec.optimizer.sgd
+    assert asked.spec.optimizer.sgd.lr == 0.2  # 0.1 for 128 images, linearly
+
+
+def test_baseline_takes_the_optimizer_that_the_file_gives():
+    spec = search_from_text(SPACE + "baseline: {adamw: {lr: 0.001}}\n", "t.yaml")
+    optimizer = baseline_spec(spec).optimizer
+    assert optimizer.sgd is None
+    assert optimizer.adamw
+    assert optimizer.adamw.lr == 0.001
+
+
+def test_study_holds_exactly_the_wished_number_of_finished_trials_whatever_their_state(run, spec):
+    study = Study(run, spec)
+    while asked := study.ask():
+        match asked.number % 3:
+            case 0:
+                study.complete(asked.number, METRICS, {"epochs": 9})
+            case 1:
+                study.prune(asked.number, METRICS, {"epochs": 3})
+            case 2:
+                study.fail(asked.number, "RuntimeError: no luck", {}, {"epochs": 0})
+    states = [trial.state for trial in read_trials(run)]
+    assert len(states) == 30
+    assert [states.count(state) for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)] == [10, 10, 10]
+    table = trials_table(run)
+    assert list(table["state"][:3]) == ["COMPLETE", "PRUNED", "FAIL"]
+    assert table["reason"][2] == "RuntimeError: no luck"
+    assert table["param:mixup.alpha"].isna().sum() > 0  # where the branch was not taken
+
+
+def test_running_trials_of_a_killed_writer_come_again_first_with_the_same_spec(run, spec):
+    study = Study(run, spec)
+    first = [study.ask() for _ in range(3)]
+    study.complete(1, METRICS, {})
+    with (run / "study.journal").open("ab") as file:
+        file.write(b'{"op_code": 6, "wor')  # the kill tore a line
+    again = Study(run, spec)
+    assert [again.ask(), again.ask()] == [first[0], first[2]]
+    new = again.ask()
+    assert new
+    assert new.number == 3
+
+
+def test_resumed_search_does_not_ask_its_first_trials_again(run, spec):
+    before = Study(run, spec)
+    old = [before.ask() for _ in range(4)]
+    for asked in old:
+        assert asked
+        before.complete(asked.number, METRICS, {})
+    new = Study(run, spec).ask()
+    assert new
+    assert new.parameters not in [asked.parameters for asked in old if asked]
+
+
+def test_extended_search_goes_on(run, spec):
+    study = Study(run, spec)
+    while asked := study.ask():
+        study.prune(asked.number, METRICS, {})
+    longer = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 32})})
+    extended = Study(run, longer)
+    numbers = [asked.number for asked in (extended.ask(), extended.ask()) if asked]
+    assert numbers == [30, 31]
+    assert extended.ask() is None
+
+
+def test_trials_have_seeds_of_their_own_that_depend_on_the_search_seed(run, spec):
+    study = Study(run, spec)
+    seeds = {asked.spec.seed for asked in (study.ask(), study.ask(), study.ask()) if asked}
+    assert len(seeds) == 3
+    assert derived_seed(0, "trial 1") in seeds
+    assert derived_seed(0, "trial 1") != derived_seed(1, "trial 1")
+
+
+def test_importance_finds_the_parameter_that_matters(run, spec):
+    at_random = spec.model_copy(update={"search": spec.search.model_copy(update={"sampler": "random"})})
+    study = Study(run, at_random)
+    while asked := study.ask():
+        error = 0.1 if asked.parameters.get("optimizer") == "sgd" else 0.9
+        error += 0.01 * (asked.number % 5)
+        study.complete(asked.number, {"val/clean_error": error, "val/corruption_error": 0.5}, {})
+    shares = importances(run)["val/clean_error"]
+    assert set(shares) >= {"optimizer", "mixup", "label_smoothing"}
+    assert shares["optimizer"] > shares["label_smoothing"]
+
+
+def test_fronts_of_a_hand_worked_case():
+    values = [(1.0, 4.0), (2.0, 2.0), (4.0, 1.0), (3.0, 3.0), (4.0, 4.0)]
+    assert fronts(values) == [[0, 1, 2], [3], [4]]
+
+
+def test_equal_trials_share_a_front():
+    assert fronts([(1.0, 1.0), (1.0, 1.0)]) == [[0, 1]]
+
+
+def test_finalists_are_the_knee_then_the_best_of_each_objective_then_the_next_front(run, spec):
+    study = Study(run, spec)
+    values = [(9.0, 9.0), (0.1, 0.4), (0.2, 0.2), (0.4, 0.1), (0.3, 0.3)]  # the first is the baseline
+    for clean, corrupted in values:
+        asked = study.ask()
+        assert asked
+        study.complete(asked.number, {"val/clean_error": clean, "val/corruption_error": corrupted}, {})
+    assert [trial.number for trial in finalists(study.trials(), 3)] == [2, 1, 3]
+    assert [trial.number for trial in finalists(study.trials(), 9)] == [2, 1, 3, 4]
+
+
+def test_study_without_completed_trials_has_no_finalists(run, spec):
+    study = Study(run, spec)
+    asked = study.ask()
+    assert asked
+    study.complete(asked.number, METRICS, {})
+    assert finalists(study.trials(), 3) == []
