@@ -1,5 +1,7 @@
 """A training's state on disk: written atomically, the last two kept, read without unpickling anything but tensors."""
 
+import contextlib
+import io
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -60,7 +62,6 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
 
     A process killed at any instant leaves at least one of the two whole.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     plain = {
         "raycnn_checkpoint": FORMAT,
         "spec": checkpoint.spec.model_dump_json(),
@@ -72,17 +73,21 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
         "mean": list(checkpoint.mean),
         "std": list(checkpoint.std),
     }
+    content = io.BytesIO()  # first into memory: where a disk is full, torch raises errors that do not say so
+    torch.save(plain, content)
     last, new = directory / LAST, directory / f"{LAST}.{os.getpid()}.tmp"
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         with new.open("wb") as file:
-            torch.save(plain, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         if last.exists():
             last.replace(directory / PREVIOUS)
         new.replace(last)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise CheckpointError(
             f"{last}: cannot be written ({error.strerror}). Free space or choose another --run."
         ) from error

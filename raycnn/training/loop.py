@@ -17,6 +17,7 @@ from raycnn.spec.trial import TrialSpec
 from raycnn.training import checkpoint as checkpoints
 from raycnn.training.batches import Group, Images, batches, epoch_generator, share_of
 from raycnn.training.checkpoint import Checkpoint, EpochRecord
+from raycnn.training.compiling import compiled
 from raycnn.training.evaluate import average_buffers, evaluate
 from raycnn.training.loss import StepLogits, training_loss
 from raycnn.training.optim import lr_at, make_optimizer, peak_lr, set_lr
@@ -114,9 +115,7 @@ def _train_epoch(
     classifier.train()
     total = torch.zeros((), device=data.images.device)
     generator = epoch_generator(spec.seed, epoch)
-    # Parallel training averages gradients over ranks; a rank's share of the batch, times their number, makes that the
-    # mean over images even where shares differ in size.
-    weight = len(share_of(spec.batch_size, group)) * group.size / spec.batch_size
+    weight = share_weight(spec.batch_size, group)
     step, lr = epoch * steps, 0.0
     for batch in batches(data, spec.batch_size, spec.regularizers, classifier.normalise, generator, group):
         lr = lr_at(step, steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
@@ -132,6 +131,12 @@ def _train_epoch(
     if group.size > 1:
         dist.all_reduce(total)
     return total.item() / (steps * group.size), lr
+
+
+def share_weight(batch_size: int, group: Group) -> float:
+    """Factor of a rank's mean loss: parallel training averages gradients over ranks, and this makes that the mean over
+    the images of the global batch, even where the ranks' shares differ in size."""
+    return len(share_of(batch_size, group)) * group.size / batch_size
 
 
 def _evaluate_all(
@@ -200,9 +205,7 @@ def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: 
     if group.size > 1:
         ids = [device] if device.type == "cuda" else None
         module = DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
-    if spec.compile:
-        module = torch.compile(module, dynamic=False)  # pyright: ignore[reportAssignmentType]
-    return module
+    return compiled(module, device) if spec.compile else module
 
 
 def _checkpoint(

@@ -96,9 +96,8 @@ def test_mixup_agrees_with_torchvisions_given_the_same_lambda(monkeypatch: pytes
     assert ours.lam is not None
     assert ours.partners is not None
     theirs = v2.MixUp(alpha=1.0, num_classes=16)
-    monkeypatch.setattr(
-        theirs, "make_params", lambda _: {"lam": ours.lam.item(), "labels": unmixed.labels, "batch_size": 8}
-    )
+    params = {"lam": ours.lam.item(), "labels": unmixed.labels, "batch_size": 8}
+    monkeypatch.setattr(theirs, "make_params", lambda _: params)
     images, labels = theirs(unmixed.images.contiguous(), unmixed.labels)
     assert torch.allclose(ours.images, images, atol=1e-4)
     one_hot = torch.nn.functional.one_hot

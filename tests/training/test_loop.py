@@ -1,0 +1,164 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raycnn.errors import SpecError
+from raycnn.spec.trial import (
+    Adamw,
+    Cutout,
+    Mixup,
+    Optimizer,
+    Regularizers,
+    Rotation,
+    Sgd,
+    TrialSpec,
+)
+from raycnn.training.checkpoint import LAST, EpochRecord
+from raycnn.training.loop import TrainingData, TrainingDiverged, train
+
+CPU = torch.device("cpu")
+EVERYTHING = Regularizers(
+    cutout=Cutout(size_px=2), mixup=Mixup(alpha=0.3), rotation=Rotation(weight=0.3), crop_px=1, label_smoothing=0.1
+)
+
+
+class Stop(Exception):
+    pass
+
+
+def with_(spec: TrialSpec, **changes: Any) -> TrialSpec:
+    return TrialSpec.model_validate(dict(spec) | changes)
+
+
+def records_of(spec: TrialSpec, data: TrainingData, **options: Any) -> list[EpochRecord]:
+    records: list[EpochRecord] = []
+    train(spec, data, CPU, on_epoch=records.append, **options)
+    return records
+
+
+def numbers(records: list[EpochRecord]) -> list[tuple[Any, ...]]:
+    """All of the records but the times."""
+    return [(r.epoch, r.images, r.lr, r.train_loss, r.metrics) for r in records]
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01))])
+def test_a_network_learns_what_can_be_learnt(spec: TrialSpec, data: TrainingData, optimizer: Optimizer):
+    plain = Regularizers(crop_px=1)
+    last = records_of(with_(spec, epochs=8, batch_size=25, optimizer=optimizer, regularizers=plain), data)[-1]
+    assert last.metrics["val/clean_error"] < 0.1
+    assert last.metrics["val/corruption_error"] < 0.1
+    assert last.train_loss < 0.5
+
+
+def test_records_count_epochs_and_images_and_give_the_realised_learning_rate(spec: TrialSpec, data: TrainingData):
+    beats: list[None] = []
+    records = records_of(spec, data, on_step=lambda: beats.append(None))
+    assert [record.epoch for record in records] == [1, 2]
+    assert [record.images for record in records] == [192, 384]  # 3 steps of 64: the incomplete fourth is dropped
+    assert 0 < records[1].lr < records[0].lr < 0.05
+    assert len(beats) == 6
+    assert all(record.train_s > 0 and record.evaluate_s > 0 for record in records)
+
+
+def test_corruptions_are_evaluated_when_asked_for_and_at_the_end(spec: TrialSpec, data: TrainingData):
+    records = records_of(with_(spec, epochs=4), data, corruption_epochs=frozenset({2}))
+    assert ["val/corruption_error" in record.metrics for record in records] == [False, True, False, True]
+
+
+def test_training_on_all_images_takes_the_validation_images_too(spec: TrialSpec, data: TrainingData):
+    records = records_of(with_(spec, batch_size=50, train_on="all"), data)
+    assert records[0].images == 250
+    assert [record.metrics for record in records] == [{}, {}]
+
+
+def test_the_same_spec_gives_the_same_numbers_as_the_tenth_training_and_in_a_fresh_process(
+    spec: TrialSpec, data: TrainingData, tmp_path: Path
+):
+    spec = with_(spec, epochs=1, regularizers=EVERYTHING)
+    torch.save(
+        (data.train.images, data.train.labels, data.validation.images, data.validation.labels), tmp_path / "data"
+    )
+    program = """
+import sys, torch
+from raycnn.spec.trial import TrialSpec
+from raycnn.training.loop import Images, TrainingData, train
+torch.set_num_threads(int(sys.argv[3]))
+a, b, c, d = torch.load(sys.argv[2])
+data = TrainingData(Images(a, b), Images(c, d), None, (0.35,) * 3, (0.2,) * 3, 3)
+spec = TrialSpec.model_validate_json(sys.argv[1])
+train(spec, data, torch.device("cpu"), on_epoch=lambda r: print((r.train_loss, r.metrics)))
+"""
+    arguments = [spec.model_dump_json(), str(tmp_path / "data"), str(torch.get_num_threads())]
+    fresh = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    data = TrainingData(data.train, data.validation, None, data.mean, data.std, data.classes)
+    for seed in range(9):
+        torch.manual_seed(seed)  # what others do with the global state does not matter
+        records_of(with_(spec, seed=seed, batch_size=100), data)
+    (tenth,) = records_of(spec, data)
+    assert ast.literal_eval(fresh.stdout) == (tenth.train_loss, tenth.metrics)
+
+
+def test_a_training_leaves_the_global_random_state_alone(spec: TrialSpec, data: TrainingData):
+    before = torch.get_rng_state()
+    train(with_(spec, epochs=1, regularizers=EVERYTHING), data, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01))])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    spec: TrialSpec, data: TrainingData, tmp_path: Path, optimizer: Optimizer, precision: str
+):
+    spec = with_(spec, epochs=4, optimizer=optimizer, regularizers=EVERYTHING, precision=precision)
+    records: list[EpochRecord] = []
+    whole = train(spec, data, CPU, on_epoch=records.append)
+
+    def stop_after_two(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(spec, data, CPU, directory=tmp_path, checkpoint_s=0, on_epoch=stop_after_two)
+    rest: list[EpochRecord] = []
+    resumed = train(spec, data, CPU, directory=tmp_path, on_epoch=rest.append)
+    assert numbers(rest) == numbers(records[1:])  # the second epoch's record is told again
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_a_finished_training_only_tells_its_last_record_again(spec: TrialSpec, data: TrainingData, tmp_path: Path):
+    first = records_of(spec, data, directory=tmp_path)
+    beats: list[None] = []
+    assert records_of(spec, data, directory=tmp_path, on_step=lambda: beats.append(None)) == first[-1:]
+    assert beats == []
+
+
+def test_checkpoints_are_written_no_more_often_than_asked_but_at_the_end(
+    spec: TrialSpec, data: TrainingData, tmp_path: Path
+):
+    seen: list[bool] = []
+    train(
+        spec,
+        data,
+        CPU,
+        directory=tmp_path,
+        checkpoint_s=1e9,
+        on_epoch=lambda _: seen.append((tmp_path / LAST).exists()),
+    )
+    assert seen == [False, True]
+
+
+def test_a_training_that_diverges_says_where(spec: TrialSpec, data: TrainingData):
+    spec = with_(spec, epochs=50, optimizer=Optimizer(sgd=Sgd(lr=100, weight_decay=10)))
+    with pytest.raises(TrainingDiverged, match=r"epoch \d+: the training loss is (nan|inf) at learning rate \d"):
+        train(spec, data, CPU)
+
+
+def test_a_batch_larger_than_the_data_is_refused(spec: TrialSpec, data: TrainingData):
+    with pytest.raises(SpecError, match=r"budget.batch_size: 201 is more than the 200 training images\. Lower it\."):
+        train(with_(spec, batch_size=201), data, CPU)
