@@ -47,7 +47,7 @@ def find(spec: DataSpec, root: Path) -> Source:
 
 
 def read_picture(path: Path, side_px: int) -> np.ndarray:
-    """(side_px, side_px, 3) uint8: the shorter side resized, antialiased, then the centre cut out.
+    """(side_px, side_px, 3) uint8: the largest square in the middle, resized with antialiasing.
 
     Grey, palette and transparent pictures become RGB; transparency is dropped. As in the usual ImageNet readers, a
     camera's note on orientation is ignored. Raises DataError for a damaged picture, or one of more than 8 bits.
@@ -61,11 +61,11 @@ def read_picture(path: Path, side_px: int) -> np.ndarray:
             picture = opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
-    scale = side_px / min(picture.size)
-    width, height = (max(side_px, round(length * scale)) for length in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - side_px) // 2, (height - side_px) // 2
-    return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    # Cut first: a picture of 1 x 60,000 pixels would not fit in memory once its shorter side is enlarged.
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def _split_folder(root: Path, names: list[str]) -> Path:
