@@ -4,6 +4,7 @@ The searchable forms mirror the specs of `spec/trial.py` name by name; the limit
 checked by putting both of its ends into a TrialSpec. Plain data: search/study.py asks Optuna.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -42,6 +43,12 @@ class Branches(Spec, Generic[T]):
                 "branches", "needs at least one branch. Write on: {…} with its values.", {"keys": ("choice",)}
             )
         for name, form in self.choice.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise PydanticCustomError(
+                    "branches",
+                    "a branch's name holds letters, digits, '_' and '-'. Rename it.",
+                    {"keys": ("choice", name)},
+                )
             if isinstance(form, Empty) != (name == "off"):
                 mend = "Remove its values or rename it" if name == "off" else "Write its values, or call it off"
                 raise PydanticCustomError(
@@ -233,7 +240,8 @@ def _parameters(
 
 def parameter_name(path: tuple[str, ...]) -> str:
     """`("regularizers", "cutout", "on", "size_px")` is `cutout.size_px`: words that say nothing are left out."""
-    return ".".join(part for part in path if part not in ("regularizers", "on"))
+    below = path[1:] if path[:1] == ("regularizers",) else path
+    return ".".join(part for part in below if part != "on")
 
 
 def branches(node: Any) -> dict[str, Any] | None:
