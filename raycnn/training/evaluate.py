@@ -9,7 +9,8 @@ from raycnn.models.classifier import Classifier
 from raycnn.training.batches import Group, Images, share_of
 from raycnn.training.precision import autocast
 
-BATCH = 1000  # images at once: large enough for a GPU, small enough for a processor's caches
+BATCH_CPU = 100  # images at once: what fits the caches; 1000 was 1.4 times (fastnet) to 1.7 times (resnet20) slower
+BATCH_GPU = 1000
 
 
 @torch.inference_mode()
@@ -21,8 +22,9 @@ def evaluate(classifier: Classifier, data: Images, precision: str, group: Group)
     classifier.eval()
     totals = torch.zeros(2, dtype=torch.float64, device=data.images.device)  # errors, loss
     places = share_of(len(data.labels), group)
-    for first in range(places.start, places.stop, BATCH):
-        last = min(first + BATCH, places.stop)
+    batch = BATCH_CPU if data.images.device.type == "cpu" else BATCH_GPU
+    for first in range(places.start, places.stop, batch):
+        last = min(first + batch, places.stop)
         with autocast(precision, data.images.device):
             logits = classifier(data.images[first:last])
         labels = data.labels[first:last]

@@ -93,7 +93,7 @@ def test_gradients_reach_the_images():
 
 
 def test_a_network_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(SpecError, match="'resnet19' is not known. Choose one of fastnet, resnet20, resnet18"):
+    with pytest.raises(SpecError, match=r"'resnet19' is not known. Choose one of fastnet, resnet20, resnet18"):
         models.build("resnet19", 32)
 
 
