@@ -104,20 +104,16 @@ def _verdict(measure: Measure, model: str) -> str:
 def _headline(model: str, places: list[str], verdicts: list[str]) -> str:
     if not verdicts or "unknown" in verdicts:
         return f"{model} was scored; there is no baseline to compare it with."
-    by_verdict = {
-        verdict: " and on ".join(p for p, v in zip(places, verdicts, strict=True) if v == verdict)
-        for verdict in verdicts
-    }
+    on = {v: " and on ".join(p for p, verdict in zip(places, verdicts, strict=True) if verdict == v) for v in verdicts}
+    if set(on) == {"none"}:
+        return f"No difference between {model} and the untuned baseline was shown on {on['none']}."
     words = {
-        "fewer": f"{model} makes fewer errors than the untuned baseline on {{}}",
-        "more": f"{model} makes more errors than the untuned baseline on {{}}",
-        "none": f"no difference between {model} and the untuned baseline was shown on {{}}",
+        "fewer": "fewer errors than the untuned baseline on {}",
+        "more": "more errors than the untuned baseline on {}",
     }
-    parts = [
-        words[verdict].format(by_verdict[verdict]) for verdict in ("fewer", "more", "none") if verdict in by_verdict
-    ]
-    text = "; ".join(parts) + "."
-    return text if text.startswith("trial-") else text[0].upper() + text[1:]
+    parts = [words[verdict].format(on[verdict]) for verdict in words if verdict in on]
+    rest = f"; no difference was shown on {on['none']}" if "none" in on else ""
+    return f"{model} makes {', and '.join(parts)}{rest}."
 
 
 def _choice(run: Run, trial: Trial) -> str:
@@ -144,7 +140,9 @@ def _seed_sentences(spoken: Sequence[Measure], model: str) -> list[str]:
 def _unscored(run: Run, trial: Trial) -> Answer:
     errors = " and ".join(f"{objective_words(name)} {percent(value)}" for name, value in trial.objectives.items())
     count = len(run.trials)
-    sentences = [f"{trial.name} ({trial.summary}) is the knee of a front of {len(pareto(run))} trials."]
+    front = len(pareto(run))
+    place = f"the knee of a front of {front} trials" if front > 1 else "alone on the front"
+    sentences = [f"{trial.name} ({trial.summary}) is {place}."]
     if len(run.objectives) == 1:
         sentences = [f"{trial.name} is {trial.summary}."]
     baseline = next((t for t in run.of_state("COMPLETE") if t.kind == "baseline"), None)

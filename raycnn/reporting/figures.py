@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from raycnn.reporting.palette import LIGHT, model_style
 from raycnn.reporting.plots import STATES, add_trials, ceiling, hundred, plot
 from raycnn.reporting.results import Curve, Run, Trial
-from raycnn.reporting.words import objective_words, percent
+from raycnn.reporting.words import objective_words
 from raycnn.search.front import fronts
 
 
@@ -102,33 +102,33 @@ def learning_curves(run: Run, metric: str, models: list[str]) -> go.Figure:
             if trial.state == state and trial.name not in models and metric in _metrics(run, number)
         ]
         if plain:
-            x, y, text, ends = _joined(plain)
+            x, y, names, ends = _joined(plain)
             color, width = style["marker"]["color"], 1 if state == "PRUNED" else 1.3
             figure.add_scatter(
                 x=x,
                 y=y,
-                text=text,
+                text=names,
                 mode="lines+markers",
                 name=style["name"],
                 opacity=0.75,
                 line={"color": color, "width": width},
                 marker={"color": color, "size": [6 if end else 0 for end in ends], "symbol": "circle-open"},
-                hovertemplate="%{text}<extra></extra>",
+                hovertemplate="<b>%{text}</b> epoch %{x}: %{y:.2f} %<extra></extra>",
             )
     for model in models:
         trial = next((trial for trial in run.trials if trial.name == model), None)
         if trial and metric in _metrics(run, trial.number):
             color, symbol = model_style(model, models)
-            x, y, text, _ = _joined([(trial, run.curves[trial.number].metrics[metric])])
+            x, y, names, _ = _joined([(trial, run.curves[trial.number].metrics[metric])])
             figure.add_scatter(
                 x=x,
                 y=y,
-                text=text,
+                text=names,
                 mode="lines+markers" if len(x) < 8 else "lines",
                 name=model,
                 line={"color": color, "width": 2.4, "dash": "dot" if model == "baseline" else "solid"},
                 marker={"color": color, "size": 7, "symbol": symbol},
-                hovertemplate="%{text}<extra></extra>",
+                hovertemplate="<b>%{text}</b> epoch %{x}: %{y:.2f} %<extra></extra>",
             )
     return figure
 
@@ -162,16 +162,16 @@ def _covered(spans: list[tuple[datetime, datetime]], until: datetime) -> float:
 
 
 def _joined(curves: list[tuple[Trial, tuple[tuple[int, float], ...]]]) -> tuple[list, list, list, list]:
-    """Many curves as one trace: x, y, hover texts, and where a pruned curve ends. Gaps are None."""
-    x, y, text, ends = [], [], [], []
+    """Many curves as one trace: x, y, names, and where a curve ended before its time. Gaps are None."""
+    x, y, names, ends = [], [], [], []
     for trial, points in curves:
         for place, (epoch, value) in enumerate(points):
             x.append(epoch)
-            y.append(100 * value)
-            text.append(f"<b>{escape(trial.name)}</b> epoch {epoch}: {percent(value)}<br>{escape(trial.summary)}")
+            y.append(round(100 * value, 3))
+            names.append(escape(trial.name))
             ends.append(place == len(points) - 1 and trial.state != "COMPLETE")
-        x, y, text, ends = [*x, None], [*y, None], [*text, ""], [*ends, False]
-    return x, y, text, ends
+        x, y, names, ends = [*x, None], [*y, None], [*names, ""], [*ends, False]
+    return x, y, names, ends
 
 
 def _metrics(run: Run, number: int) -> Mapping[str, Any]:

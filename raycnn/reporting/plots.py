@@ -90,7 +90,7 @@ def add_trials(
                     y=[point[2] for point in part],
                     text=[_hover(point[0], parameter) for point in part],
                     mode="markers",
-                    name=name,
+                    name=escape(name),
                     legendgroup=name,
                     showlegend=part is inside or not inside,
                     marker=look,
@@ -114,7 +114,7 @@ def ceiling(run: Run, objective: str, models: list[str]) -> float | None:
 
 
 def hundred(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+    return None if value is None else round(100 * value, 4)
 
 
 def _hover(trial: Trial, parameter: str | None = None) -> str:

@@ -1,6 +1,7 @@
 """Figures of the finals, with spreads over seeds: errors by corruption, flip probabilities, errors under FGSM."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
@@ -80,9 +81,11 @@ def fgsm(scores: Sequence[Score], models: list[str]) -> go.Figure:
             x=x,
             y=[100 * of.mean for of in spreads],
             error_y={"array": [100 * (of.deviation or 0) for of in spreads], "thickness": 1.2, "width": 3},
-            text=[f"<b>{model}</b> ε = {s:.3g}/255: {percent(of.mean)}" for s, of in zip(x, spreads, strict=True)],
+            text=[
+                f"<b>{escape(model)}</b> ε = {s:.3g}/255: {percent(of.mean)}" for s, of in zip(x, spreads, strict=True)
+            ],
             mode="lines+markers",
-            name=model,
+            name=escape(model),
             line={"color": color, "width": 2, "dash": "dot" if model == "baseline" else "solid"},
             marker={"color": color, "symbol": symbol, "size": 8},
             hovertemplate="%{text}<extra></extra>",
@@ -98,7 +101,7 @@ def _row_figure(rows: Mapping[str, Sequence[str]], x_title: str) -> go.Figure:
     figure.update_xaxes(ticksuffix=" %", rangemode="tozero")
     figure.update_yaxes(
         tickvals=list(range(len(order))),
-        ticktext=[name.replace("_", " ") for name in order],
+        ticktext=[_label(name) for name in order],
         range=[len(order) - 0.5, -0.5],
         ticksuffix="",
         showgrid=False,
@@ -119,24 +122,29 @@ def _add_rows(
 ) -> None:
     """Changes `figure`: a trace for each model, its dots a little below those of the one before."""
     shown = [model for model in models if any(model in values[name] for name in order)]
-    offset: Callable[[int], float] = lambda place: (place - (len(shown) - 1) / 2) * min(0.24, 0.72 / len(shown))  # noqa: E731
+    step = min(0.24, 0.72 / max(len(shown), 1))
     for place, model in enumerate(shown):
         rows = [(row, name) for row, name in enumerate(order) if model in values[name]]
         spreads = [spread(values[name][model]) for _, name in rows]
         color, symbol = model_style(model, models)
         figure.add_scatter(
             x=[100 * of.mean for of in spreads],
-            y=[row + offset(place) for row, _ in rows],
+            y=[row + step * (place - (len(shown) - 1) / 2) for row, _ in rows],
             error_x={"array": [100 * (of.deviation or 0) for of in spreads], "thickness": 1.2, "width": 0},
             text=[
-                f"<b>{model}</b> {name.replace('_', ' ')}<br>{percent(of.mean)}"
+                f"<b>{escape(model)}</b> {_label(name)}<br>{percent(of.mean)}"
                 + (f" ± {percent(of.deviation)}, {of.n} seeds" if of.deviation is not None else ", one seed")
                 for (_, name), of in zip(rows, spreads, strict=True)
             ],
             mode="markers",
-            name=model,
+            name=escape(model),
             marker={"color": color, "symbol": symbol, "size": 8},
             meta=meta,
             visible=visible,
             hovertemplate="%{text}<extra></extra>",
         )
+
+
+def _label(name: str) -> str:
+    """Names come from the files of a benchmark's directory."""
+    return escape(name.replace("_", " "))

@@ -1,0 +1,131 @@
+"""The whole job on generated images, as a user runs it: search, finals, scoring job, report; interrupted and killed."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command import Search, processes
+from optuna.trial import TrialState
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def states(search: Search) -> dict[int, TrialState]:
+    return {trial.number: trial.state for trial in search.trials()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    search = Search(tmp_path_factory.mktemp("whole"))
+    assert search.wait() == 0, search.text()
+    return search
+
+
+def test_search_ends_with_the_wished_number_of_trials_and_a_report(whole):
+    assert len(states(whole)) == 6
+    assert set(states(whole).values()) <= set(FINISHED)
+    assert whole.text().splitlines()[-1] == f"Report: {whole.run / 'report.html'}"
+    assert "shapes" in (whole.run / "report.html").read_text()
+
+
+def test_baseline_is_complete_with_all_objectives(whole):
+    baseline = whole.trials()[0]
+    assert baseline.state == TrialState.COMPLETE
+    assert baseline.user_attrs["kind"] == "baseline"
+    assert len(baseline.values) == 2
+
+
+def test_screen_shows_a_line_per_trial_and_no_chatter(whole):
+    lines = whole.text().splitlines()
+    for done in range(1, 7):
+        assert sum(line.startswith(f"{done}/6 ") for line in lines) == 1, whole.text()
+    assert not [line for line in lines if "raylet" in line or "Warning" in line or "INFO" in line], whole.text()
+
+
+def test_robustness_of_every_model_and_seed_is_in_the_long_table(whole):
+    rows = pd.read_parquet(whole.run / "robustness.parquet")
+    errors = rows[rows["metric"] == "error"]
+    assert errors.groupby(["model", "seed"]).size().tolist() == [11] * 4  # clean, two corruptions at five severities
+    assert "baseline" in set(errors["model"])
+    assert (errors["errors"] / errors["n"] == errors["value"]).all()
+
+
+def test_finals_train_on_all_images_with_the_same_seeds_for_all_models(whole):
+    rows = json.loads((whole.run / "finals" / "finalists.json").read_text())
+    seeds = {row["model"]: set() for row in rows}
+    for row in rows:
+        seeds[row["model"]].add(row["seed"])
+    assert len(seeds) == 2
+    assert len({frozenset(s) for s in seeds.values()}) == 1
+    log = (whole.run / rows[0]["directory"] / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["images"] == 4 * 1400
+
+
+def test_same_command_on_a_finished_run_trains_nothing_again(whole):
+    before = (whole.run / "study.journal").read_bytes()
+    again = Search(whole.run.parent)
+    assert again.wait() == 0, again.text()
+    assert (whole.run / "study.journal").read_bytes() == before
+    assert "everything is scored already" in again.text()
+
+
+def test_another_search_in_the_same_directory_is_refused(whole):
+    other = Search(whole.run.parent, "--set", "budget.epochs=5")
+    assert other.wait() == 2
+    assert "budget.epochs was 4 and is now 5" in other.text()
+
+
+def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path):
+    search = Search(tmp_path)
+    # A worker rank, in the middle of a trial.
+    search.until(lambda: search.epochs(1))
+    search.until(lambda: [s for s in states(search).values() if s in FINISHED] or search.epochs(0)[1:])
+    victim = search.until(lambda: processes("ray::trial-"))[0]
+    os.kill(victim, signal.SIGKILL)
+    finished = search.until(lambda: {n: s for n, s in states(search).items() if s in FINISHED})
+    # The driver.
+    search.until(lambda: [n for n, s in states(search).items() if s == TrialState.RUNNING and search.epochs(n)])
+    search.kill()
+    search.wait()
+    finished = {n: s for n, s in states(search).items() if s in FINISHED} | finished
+    checkpoints = {n: search.epochs(n)[-1] for n in states(search) if n not in finished and search.epochs(n)}
+    deadline = time.monotonic() + 15
+    while processes("ray::trial-") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not processes("ray::trial-"), "workers outlive their killed driver"
+    # Resumed, and interrupted by the user.
+    search = Search(tmp_path)
+    search.until(lambda: len(states(search)) > len(finished) + len(checkpoints) or "finals" in search.text())
+    interrupted = time.monotonic()
+    search.kill(signal.SIGINT)
+    assert search.wait() == 130, search.text()
+    assert time.monotonic() - interrupted < 10
+    assert "Resume with:\n  python -m raycnn.tune" in search.text()
+    # Resumed to the end.
+    search = Search(tmp_path)
+    assert search.wait() == 0, search.text()
+    assert len(states(search)) == 6
+    assert set(states(search).values()) <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for number, state in finished.items():
+        assert states(search)[number] == state
+    for number in states(search):
+        epochs = search.epochs(number)
+        assert epochs == list(range(1, len(epochs) + 1)), f"trial {number} logged {epochs}"
+
+
+def test_failing_trials_are_told_with_their_reason_and_the_search_goes_on(tmp_path: Path):
+    from command import SPACE
+
+    wild = SPACE.replace("low: 0.02, high: 0.5, log: true", "low: 99, high: 100").replace("trials: 6", "trials: 3")
+    search = Search(tmp_path, space=wild)
+    code = search.wait()
+    failed = [trial for trial in search.trials() if trial.state == TrialState.FAIL]
+    assert [trial.number for trial in failed] == [1, 2], search.text()
+    assert all("loss is nan" in trial.user_attrs["reason"] for trial in failed), failed
+    assert search.trials()[0].state == TrialState.COMPLETE
+    assert code == 0
+    assert "no more trials ran to their end" in search.text()
