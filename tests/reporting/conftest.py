@@ -1,6 +1,7 @@
 """Made-up runs that the tests of the report share. They are read only: who changes one copies it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import Wish, make_run
@@ -20,7 +21,7 @@ def run_dir(tmp_path_factory) -> Path:
 def make(tmp_path_factory):
     """A small run as wished."""
 
-    def make(**wishes) -> Path:
-        return make_run(tmp_path_factory.mktemp("small") / "run", Wish(**({"trials": 12, "epochs": 9} | wishes)))
+    def make(**wishes: Any) -> Path:
+        return make_run(tmp_path_factory.mktemp("small") / "run", Wish(trials=12, epochs=9, **wishes))
 
     return make

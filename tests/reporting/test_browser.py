@@ -120,7 +120,7 @@ def test_figures_follow_the_colour_scheme(open_report):
     assert page.evaluate(font) == "#e9e8e4"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 24)"
     page.emulate_media(color_scheme="light")
-    assert page.evaluate(font) == "#1d1f24"
+    page.wait_for_function(f"{font} === '#1d1f24'", timeout=10_000)
 
 
 def test_it_prints_with_all_figures_and_in_light_colours(open_report):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,12 @@ def shown(run) -> list[str]:
     return models(run.scores or ())
 
 
-def traces(figure, name: str) -> list:
-    return [trace for trace in figure.data if trace.name == name]
+def data(figure: Any) -> list[Any]:
+    return list(figure.data)
+
+
+def traces(figure: Any, name: str) -> list[Any]:
+    return [trace for trace in data(figure) if trace.name == name]
 
 
 def test_the_best_so_far_only_falls_and_ends_at_the_best(run, shown):
@@ -39,7 +44,7 @@ def test_the_best_so_far_only_falls_and_ends_at_the_best(run, shown):
 
 def test_every_trial_is_one_dot_of_the_history(run, shown):
     figure = figures.history(run, CLEAN, shown)
-    dots = sum(len(trace.x) for trace in figure.data if trace.mode == "markers")
+    dots = sum(len(trace.x) for trace in data(figure) if trace.mode == "markers")
     assert dots == len(run.trials)
     assert sum(len(trace.x) for trace in traces(figure, "pruned")) == len(run.of_state("PRUNED"))
 
@@ -47,7 +52,7 @@ def test_every_trial_is_one_dot_of_the_history(run, shown):
 def test_what_was_pruned_early_does_not_press_the_others_together(run, shown):
     figure = figures.history(run, CLEAN, shown)
     top = ceiling(run, CLEAN, shown)
-    assert max(max(trace.y) for trace in figure.data) == pytest.approx(top)
+    assert max(max(trace.y) for trace in data(figure)) == pytest.approx(top)
     assert all(100 * t.objectives[CLEAN] <= top for t in run.trials if t.name in shown)
 
 
@@ -84,28 +89,28 @@ def test_a_slice_holds_only_trials_that_took_the_branch(run, shown):
     figure = parameter_figures.slices(run, named, shown)
     assert figure is not None
     having = [t for t in run.trials if t.parameters.get("cutout") == "on" and t.state != "FAIL"]
-    dots = [trace for trace in figure.data if trace.mode == "markers"]
+    dots = [trace for trace in data(figure) if trace.mode == "markers"]
     for objective in (CLEAN, CORRUPTED):
         assert sum(len(trace.x) for trace in dots if trace.meta == objective) == len(having)
-    assert {trace.meta for trace in figure.data if trace.visible is not False} == {CLEAN}
+    assert {trace.meta for trace in data(figure) if trace.visible is not False} == {CLEAN}
     assert parameter_figures.slices(replace(run, trials=()), named, shown) is None
 
 
 def test_importance_has_the_weightiest_parameter_on_top():
     figure = parameter_figures.importance({CLEAN: {"a": 0.1, "b": 0.7}, CORRUPTED: {"a": 0.3, "c": 0.05}})
-    assert list(figure.data[0].y) == ["c", "a", "b"]
+    assert list(data(figure)[0].y) == ["c", "a", "b"]
 
 
 def test_corruption_rows_are_means_over_seeds_with_their_deviation(run, shown):
     figure = score_figures.corruption_errors(run.scores or (), "cifar-10-c", shown)
-    (trace,) = [t for t in figure.data if t.name == shown[1] and t.meta == "3"]
+    (trace,) = [t for t in data(figure) if t.name == shown[1] and t.meta == "3"]
     row = [text.split("</b> ")[1].split("<br>")[0] for text in trace.text].index("fog")
     cells = corruption_cells(run.scores or (), "cifar-10-c")
     values = [100 * errors["fog", 3] for (model, _), errors in cells.items() if model == shown[1]]
     assert len(values) == 3
     assert trace.x[row] == pytest.approx(np.mean(values))
     assert trace.error_x.array[row] == pytest.approx(np.std(values, ddof=1))
-    assert {t.meta for t in figure.data if t.visible} == {"mean"}
+    assert {t.meta for t in data(figure) if t.visible} == {"mean"}
 
 
 def test_names_that_a_user_chose_are_escaped(run, shown):
@@ -115,7 +120,7 @@ def test_names_that_a_user_chose_are_escaped(run, shown):
     row = replace((run.scores or ())[0], set="cifar-10-c", name=evil, severity=1, model=evil)
     corrupted = score_figures.corruption_errors([row], "cifar-10-c", [evil])
     importances = parameter_figures.importance({CLEAN: {evil: 1.0}})
-    for text in (figure.to_json(), corrupted.to_json(), importances.to_json()):
+    for text in (str(drawn.to_json()) for drawn in (figure, corrupted, importances)):
         assert "<img" not in text
         assert "\\u003cimg" not in text
         assert "lt;img" in text

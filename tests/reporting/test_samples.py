@@ -69,7 +69,7 @@ def test_strengths_are_the_finalists_or_the_middle_of_the_range(run):
     trial = next(t for t in run.trials if t.parameters.get("cutout") == "off" and t.parameters.get("mixup") == "on")
     strengths = {sample.title: sample.strength for sample in sample_images(run, trial)[0]}
     assert strengths["mixup"].startswith(f"alpha {trial.parameters['mixup.alpha']:.3g}, as in {trial.name}")
-    assert strengths["cutout"] == f"2 squares of 12 px, the middle of the range searched; {trial.name} does without it"
+    assert strengths["cutout"] == f"3 squares of 10 px, the middle of the range searched; {trial.name} does without it"
     assert sample_images(run, None)[0]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -31,9 +31,8 @@ def test_a_spread_is_mean_and_sample_deviation():
 
 @given(ours=errors, theirs=errors)
 def test_the_interval_is_that_of_welchs_test(ours, theirs):
+    assume(min(np.std(ours), np.std(theirs)) > 1e-6)  # SciPy warns of values that are nearly alike
     found = difference(ours, theirs)
-    if np.var(ours) + np.var(theirs) < 1e-12:
-        return
     expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     assert found.interval == pytest.approx((expected.low, expected.high))
     assert found.shown == (expected.low > 0 or expected.high < 0)
