@@ -1,5 +1,6 @@
 """`train`: one training from start to end, or on from its checkpoint."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,70 +68,72 @@ def train(
     batch, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record again.
     Raises SpecError for what cannot be trained, TrainingDiverged for a loss that is not finite, CheckpointError.
     """
-    train_images = _training_images(spec, data)
-    steps = _steps_per_epoch(spec, len(train_images.labels), group)
-    precision = resolve_precision(spec.precision, device)
-    classifier = _new_classifier(spec, data, device)
-    optimizer = make_optimizer(classifier, spec.optimizer)
-    history = _restore(spec, directory, classifier, optimizer, device, note)
+    run = _prepare(spec, data, device, group)
+    history = _restore(run, directory, device, note)
     if history:
         on_epoch(history[-1])
-    model = _step_module(classifier, spec, group, device)
     saved_at = time.monotonic()
-    for epoch in range(len(history), spec.epochs):
+    for epoch in range(len(history) + 1, spec.epochs + 1):
         started = time.monotonic()
-        train_loss, lr = _train_epoch(
-            spec, train_images, model, classifier, optimizer, epoch, steps, precision, group, on_step
-        )
-        if not torch.isfinite(torch.tensor(train_loss)):
-            raise TrainingDiverged(
-                f"epoch {epoch + 1}: the training loss is {train_loss} at learning rate {lr:.3g}. Lower it."
-            )
+        train_loss, lr = _train_epoch(run, epoch, on_step)
         trained = time.monotonic()
-        metrics = _evaluate_all(spec, data, classifier, epoch + 1, corruption_epochs, precision, group)
+        metrics = _evaluate(run, epoch, corrupted=epoch in corruption_epochs or epoch == spec.epochs)
         evaluated = time.monotonic()
-        images = (epoch + 1) * steps * spec.batch_size
-        history.append(EpochRecord(epoch + 1, images, lr, train_loss, metrics, trained - started, evaluated - trained))
-        due = epoch + 1 == spec.epochs or evaluated - saved_at >= checkpoint_s
+        images = epoch * run.steps * spec.batch_size
+        history.append(EpochRecord(epoch, images, lr, train_loss, metrics, trained - started, evaluated - trained))
+        due = epoch == spec.epochs or evaluated - saved_at >= checkpoint_s
         if directory is not None and group.rank == 0 and due:
-            checkpoints.save(_checkpoint(spec, data, history, classifier, optimizer), directory)
+            checkpoints.save(_checkpoint(run, history), directory)
             saved_at = time.monotonic()
         on_epoch(history[-1])
-    return classifier.eval()
+    return run.classifier.eval()
 
 
-def _train_epoch(
-    spec: TrialSpec,
-    data: Images,
-    model: nn.Module,
-    classifier: Classifier,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    steps: int,
-    precision: str,
-    group: Group,
-    on_step: Callable[[], None],
-) -> tuple[float, float]:
-    """One epoch: (mean loss over all ranks, last learning rate)."""
-    classifier.train()
-    total = torch.zeros((), device=data.images.device)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same through one training. images: those that are trained on; steps: in an epoch."""
+
+    spec: TrialSpec
+    data: TrainingData
+    images: Images
+    steps: int
+    classifier: Classifier
+    model: nn.Module  # the classifier's step, compiled and parallel if it is
+    optimizer: torch.optim.Optimizer
+    precision: str
+    group: Group
+
+
+def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[float, float]:
+    """Epoch number `epoch`, from 1: (mean loss over all ranks, last learning rate). Raises TrainingDiverged.
+
+    The host waits for the device once, at the end.
+    """
+    spec, device = run.spec, run.images.images.device
+    run.classifier.train()
+    total, lr = torch.zeros((), device=device), 0.0
+    step = (epoch - 1) * run.steps
+    weight = share_weight(spec.batch_size, run.group)
     generator = epoch_generator(spec.seed, epoch)
-    weight = share_weight(spec.batch_size, group)
-    step, lr = epoch * steps, 0.0
-    for batch in batches(data, spec.batch_size, spec.regularizers, classifier.normalise, generator, group):
-        lr = lr_at(step, steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
-        set_lr(optimizer, lr)
-        with autocast(precision, data.images.device):
-            loss = training_loss(model, batch, spec.regularizers) * weight
-        optimizer.zero_grad(set_to_none=True)
+    for batch in batches(
+        run.images, spec.batch_size, spec.regularizers, run.classifier.normalise, generator, run.group
+    ):
+        lr = lr_at(step, run.steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
+        set_lr(run.optimizer, lr)
+        with autocast(run.precision, device):
+            loss = weight * training_loss(run.model, batch, spec.regularizers)
+        run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        run.optimizer.step()
         total += loss.detach()
         step += 1
         on_step()
-    if group.size > 1:
+    if run.group.size > 1:
         dist.all_reduce(total)
-    return total.item() / (steps * group.size), lr
+    train_loss = total.item() / (run.steps * run.group.size)
+    if not math.isfinite(train_loss):
+        raise TrainingDiverged(f"epoch {epoch}: the training loss is {train_loss} at learning rate {lr:.3g}. Lower it.")
+    return train_loss, lr
 
 
 def share_weight(batch_size: int, group: Group) -> float:
@@ -139,23 +142,27 @@ def share_weight(batch_size: int, group: Group) -> float:
     return len(share_of(batch_size, group)) * group.size / batch_size
 
 
-def _evaluate_all(
-    spec: TrialSpec,
-    data: TrainingData,
-    classifier: Classifier,
-    epoch: int,
-    corruption_epochs: frozenset[int],
-    precision: str,
-    group: Group,
-) -> dict[str, float]:
-    average_buffers(classifier, group)
-    if spec.train_on == "all":
+def _evaluate(run: _Run, epoch: int, corrupted: bool) -> dict[str, float]:
+    """The metrics of an epoch's record."""
+    average_buffers(run.classifier, run.group)
+    if run.spec.train_on == "all":
         return {}
-    error, loss = evaluate(classifier, data.validation, precision, group)
+    error, loss = evaluate(run.classifier, run.data.validation, run.precision, run.group)
     metrics = {"val/clean_error": error, "val/clean_loss": loss}
-    if data.corrupted is not None and (epoch in corruption_epochs or epoch == spec.epochs):
-        metrics["val/corruption_error"] = evaluate(classifier, data.corrupted, precision, group)[0]
+    if corrupted and run.data.corrupted is not None:
+        metrics["val/corruption_error"] = evaluate(run.classifier, run.data.corrupted, run.precision, run.group)[0]
     return metrics
+
+
+def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: Group) -> _Run:
+    """A training before its first step. Raises SpecError."""
+    images = _training_images(spec, data)
+    steps = _steps_per_epoch(spec, len(images.labels), group)
+    classifier = _new_classifier(spec, data, device)
+    model = _step_module(classifier, spec, group, device)
+    optimizer = make_optimizer(classifier, spec.optimizer)
+    precision = resolve_precision(spec.precision, device)
+    return _Run(spec, data, images, steps, classifier, model, optimizer, precision, group)
 
 
 def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
@@ -183,23 +190,6 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -
     return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _restore(
-    spec: TrialSpec,
-    directory: Path | None,
-    classifier: Classifier,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    note: Callable[[str], None],
-) -> list[EpochRecord]:
-    """Changes `classifier` and `optimizer` to the checkpoint's state; the records of its epochs, none without one."""
-    found = None if directory is None else checkpoints.load(directory, spec, device, note)
-    if found is None:
-        return []
-    classifier.load_state_dict(found.model)
-    optimizer.load_state_dict(found.optimizer)
-    return list(found.history)
-
-
 def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: torch.device) -> nn.Module:
     module: nn.Module = StepLogits(classifier)
     if group.size > 1:
@@ -208,13 +198,24 @@ def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: 
     return compiled(module, device) if spec.compile else module
 
 
-def _checkpoint(
-    spec: TrialSpec,
-    data: TrainingData,
-    history: list[EpochRecord],
-    classifier: Classifier,
-    optimizer: torch.optim.Optimizer,
-) -> Checkpoint:
-    image_px = data.train.images.shape[-1]
-    state, moments = classifier.state_dict(), optimizer.state_dict()
-    return Checkpoint(spec, list(history), state, moments, data.classes, image_px, data.mean, data.std)
+def _restore(run: _Run, directory: Path | None, device: torch.device, note: Callable[[str], None]) -> list[EpochRecord]:
+    """Changes the classifier and optimizer of `run` to those of the checkpoint; its history, empty without one."""
+    found = None if directory is None else checkpoints.load(directory, run.spec, device, note)
+    if found is None:
+        return []
+    run.classifier.load_state_dict(found.model)
+    run.optimizer.load_state_dict(found.optimizer)
+    return list(found.history)
+
+
+def _checkpoint(run: _Run, history: list[EpochRecord]) -> Checkpoint:
+    return Checkpoint(
+        spec=run.spec,
+        history=list(history),
+        model=run.classifier.state_dict(),
+        optimizer=run.optimizer.state_dict(),
+        classes=run.data.classes,
+        image_px=run.data.train.images.shape[-1],
+        mean=run.data.mean,
+        std=run.data.std,
+    )
