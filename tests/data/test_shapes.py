@@ -46,13 +46,19 @@ def test_pictures_use_the_whole_range_of_values(pictures):
     assert (images.std(axis=(1, 2, 3)) > 0.02).all()  # none is blank
 
 
-def test_colour_and_brightness_alone_tell_little_of_the_class(pictures):
-    """A least-squares classifier on each picture's colour statistics errs on four of five (guessing: 0.9)."""
-    images, labels = pictures[0] / 255, pictures[1]
-    quantiles = np.quantile(images, [0.1, 0.5, 0.9], axis=(1, 2)).transpose(1, 0, 2).reshape(len(images), -1)
-    features = np.hstack([quantiles, images.mean((1, 2)), np.ones((len(images), 1))])
-    weights = np.linalg.lstsq(features[:600], np.eye(10)[labels[:600]], rcond=None)[0]
-    assert ((features[600:] @ weights).argmax(1) != labels[600:]).mean() > 0.78
+def test_favourite_colours_help_but_do_not_suffice(pictures):
+    """Half of the figures have any colour, and of ten guesses there nine are wrong: colour alone errs on 0.45 at least.
+
+    The classifier is a ridge regression on each picture's histogram of 64 colours.
+    """
+    images, labels = pictures
+    bins = (images // 64).astype(int) @ [16, 4, 1]
+    shares = np.stack([np.bincount(picture.ravel(), minlength=64) for picture in bins]) / 1024
+    features = np.hstack([np.sqrt(shares), np.ones((len(images), 1))])
+    seen, unseen = slice(0, 600), slice(600, 1000)
+    gram = features[seen].T @ features[seen] + 0.1 * np.eye(65)
+    weights = np.linalg.solve(gram, features[seen].T @ np.eye(10)[labels[seen]])
+    assert 0.45 < ((features[unseen] @ weights).argmax(1) != labels[unseen]).mean() < 0.8
 
 
 def test_pictures_have_an_up(pictures):
