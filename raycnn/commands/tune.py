@@ -53,7 +53,8 @@ def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str |
     from raycnn.console import Console
     from raycnn.search.run import Request, resume_command, run_search
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, _interrupt)
     console = Console()
     try:
         report = run_search(Request(spec, directory, root, address), console)
@@ -69,6 +70,8 @@ def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str |
 
 
 def _interrupt(*_: object) -> None:
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # what follows is quick, and a second Ctrl-C would only leave things behind
     raise KeyboardInterrupt
 
 

@@ -51,7 +51,7 @@ def test_robustness_of_every_model_and_seed_is_in_the_long_table(whole):
     errors = rows[rows["metric"] == "error"]
     assert errors.groupby(["model", "seed"]).size().tolist() == [11] * 4  # clean, two corruptions at five severities
     assert "baseline" in set(errors["model"])
-    assert (errors["errors"] / errors["n"] == errors["value"]).all()
+    assert (errors["errors"] / errors["n"]).tolist() == errors["value"].tolist()
 
 
 def test_finals_train_on_all_images_with_the_same_seeds_for_all_models(whole):
@@ -92,14 +92,13 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     search.kill()
     search.wait()
     finished = {n: s for n, s in states(search).items() if s in FINISHED} | finished
-    checkpoints = {n: search.epochs(n)[-1] for n in states(search) if n not in finished and search.epochs(n)}
     deadline = time.monotonic() + 15
     while processes("ray::trial-") and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not processes("ray::trial-"), "workers outlive their killed driver"
     # Resumed, and interrupted by the user.
     search = Search(tmp_path)
-    search.until(lambda: len(states(search)) > len(finished) + len(checkpoints) or "finals" in search.text())
+    search.until(lambda: "\nsearch\n" in search.text())
     interrupted = time.monotonic()
     search.kill(signal.SIGINT)
     assert search.wait() == 130, search.text()

@@ -34,7 +34,7 @@ def open_report(browser, run_dir) -> Iterator:
     pages, requests, complaints = [], [], []
 
     def open_report(**context):
-        page = browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | context))
+        page = browser.new_page(bypass_csp=True, **({"viewport": {"width": 1280, "height": 900}} | context))
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -1,5 +1,6 @@
 """One Ray for all tests of this folder, and pools of slots on it."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     os.environ.update(SETTINGS)
     import ray
     import workloads
+    from ray import cloudpickle
 
-    ray.cloudpickle.register_pickle_by_value(workloads)
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
+    cloudpickle.register_pickle_by_value(workloads)
+    ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
     yield ray
     ray.shutdown()
 

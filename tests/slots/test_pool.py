@@ -57,5 +57,5 @@ def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_pa
     assert not Path(f"/proc/{pids[0]}").exists()
     states = {group["state"] for group in placement_group_table().values()}
     assert states <= {"REMOVED"}
-    alive = {actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])}
+    alive = {str(actor.class_name) for actor in list_actors(filters=[("state", "=", "ALIVE")])}
     assert not {name for name in alive if "Hub" in name or ("Train" in name and "Autoscaling" not in name)}, alive
