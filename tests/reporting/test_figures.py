@@ -117,7 +117,8 @@ def test_names_that_a_user_chose_are_escaped(run, shown):
     evil = '<img src=x onerror="alert(1)">'
     trial = replace(run.trials[1], parameters={"optimizer": evil})
     figure = figures.history(replace(run, trials=(trial,)), CLEAN, [])
-    row = replace((run.scores or ())[0], set="cifar-10-c", name=evil, severity=1, model=evil)
+    assert run.scores
+    row = replace(run.scores[0], set="cifar-10-c", name=evil, severity=1, model=evil)
     corrupted = score_figures.corruption_errors([row], "cifar-10-c", [evil])
     importances = parameter_figures.importance({CLEAN: {evil: 1.0}})
     for text in (str(drawn.to_json()) for drawn in (figure, corrupted, importances)):

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,5 +58,6 @@ def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_pa
     assert not Path(f"/proc/{pids[0]}").exists()
     states = {group["state"] for group in placement_group_table().values()}
     assert states <= {"REMOVED"}
-    alive = {str(actor.class_name) for actor in list_actors(filters=[("state", "=", "ALIVE")])}
+    actors: list[Any] = list_actors(filters=[("state", "=", "ALIVE")])
+    alive = {actor.class_name for actor in actors}
     assert not {name for name in alive if "Hub" in name or ("Train" in name and "Autoscaling" not in name)}, alive
