@@ -51,9 +51,10 @@ class Study:
             directions=["minimize" for _ in spec.search.objectives],
             load_if_exists=True,
         )
-        with _experimental():
-            self._study.set_metric_names(list(spec.search.objectives))
         known = self.trials()
+        if not known:
+            with _experimental():
+                self._study.set_metric_names(list(spec.search.objectives))
         self._study.sampler = _sampler(spec, len(known))
         for trial in known:
             if trial.state == TrialState.RUNNING:

@@ -10,6 +10,7 @@ On leaving, every worker, controller and placement group is gone.
 
 import contextlib
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +77,16 @@ class SlotPool:
         """Give what `Workload.prepare` takes; the workers have been waiting for it."""
         ray.get(self.hub.post.remote(preparation))
 
-    def close(self, timeout_s: float = 6.0) -> None:
+    def close(self, timeout_s: float = 4.0) -> None:
         """End all tasks and slots. Workers that do not leave in time are killed."""
         if self._closing:
             return
         self._closing = True
         with contextlib.suppress(RayError):
             ray.get(self.hub.close.remote(), timeout=timeout_s)
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads.values():
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
         ray.kill(self.hub)
 
     def _serve(self, slot: int) -> None:
