@@ -4,11 +4,16 @@ import asyncio
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import raycnn
 from raycnn.errors import ClusterError
+
+
+AGENT_S = 60.0
 
 
 def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Callable[[str], None]) -> None:
@@ -22,7 +27,8 @@ def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Cal
     command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", "auto", "--plain"]
     if data_root:
         command += ["--data", str(data_root)]
-    job = client.submit_job(
+    job = _submit(
+        client,
         entrypoint=shlex.join(command),
         metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
         runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
@@ -39,6 +45,19 @@ def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Cal
         raise ClusterError(
             f"the scoring job {job} {status.lower()}: {last[0] or info.message}. Mend it, then run: raycnn score {run}"
         )
+
+
+def _submit(client: Any, **job: Any) -> str:
+    """The job's id. A cluster that has just started has no agent for jobs yet: it is asked again for a minute."""
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                words = " ".join(str(error).split())[:200]
+                raise ClusterError(f"the scoring job was not taken: {words}. Run the same command again.") from error
+            time.sleep(1)
 
 
 async def _stream(client: object, job: str, on_line: Callable[[str], object]) -> None:
