@@ -12,7 +12,6 @@ from typing import Any
 import raycnn
 from raycnn.errors import ClusterError
 
-
 AGENT_S = 60.0
 
 
