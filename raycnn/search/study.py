@@ -48,8 +48,9 @@ class Study:
         if self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
             self._study = optuna.load_study(study_name=spec.name, storage=self._storage)
         else:
-            directions = ["minimize" for _ in spec.search.objectives]
-            self._study = optuna.create_study(storage=self._storage, study_name=spec.name, directions=directions)
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=spec.name, directions=["minimize" for _ in spec.search.objectives]
+            )
         known = self.trials()
         if not known:
             with _experimental():
