@@ -1,7 +1,9 @@
 """Connect to Ray, or start it here; quietly: everything that Ray says goes to the run's log file."""
 
+import functools
 import logging
 import os
+import socket
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,8 @@ def connect(address: str | None) -> Cluster:
     import ray
 
     os.environ.pop("RAY_ADDRESS", None) if address is None else None
+    if address is None:
+        _use_a_free_agent_port()
     try:
         context = ray.init(
             address=address or "local",
@@ -69,6 +73,17 @@ def connect(address: str | None) -> Cluster:
     if token.exists() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)  # Ray writes it readable for everybody
     return Cluster(dashboard=context.dashboard_url or "", ours=address is None)
+
+
+def _use_a_free_agent_port() -> None:
+    """Ray's job agent listens on port 52365, and takes no job where another Ray (or a dying one) holds it."""
+    import ray._private.parameter as parameter
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    original = getattr(parameter.RayParams, "func", parameter.RayParams)
+    setattr(parameter, "RayParams", functools.partial(original, dashboard_agent_listen_port=port))  # noqa: B010
 
 
 def _log_daemon(data: dict[str, Any], ignore_prefix: bool) -> None:
