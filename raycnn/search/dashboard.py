@@ -1,6 +1,7 @@
 """optuna-dashboard on the study's journal, on loopback, in an actor of its own: it ends with the search."""
 
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,39 @@ import ray
 
 from raycnn.slots.pool import HEAD
 
+DELAY_S = 30.0  # the start of a search has better use for the processors
 
-class _Dashboard:
+
+class StudyDashboard:
+    """Serves the study of `run` from DELAY_S on, at `address` (host:port)."""
+
+    def __init__(self, run: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.address = f"127.0.0.1:{self._port}"
+        self._journal = run / "study.journal"
+        self._actor: Any = None
+        self._timer = threading.Timer(DELAY_S, self._start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _start(self) -> None:
+        self._actor = ray.remote(num_cpus=0)(_Server).options(resources=HEAD).remote()
+        self._actor.serve.remote(str(self._journal), self._port)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self._actor:
+            ray.kill(self._actor)
+
+
+class _Server:
     def serve(self, journal: str, port: int) -> None:
-        """Blocks. Waits for the journal, and with its imports until the search has had its start."""
+        """Blocks."""
         import logging
-        import time
         import warnings
 
-        time.sleep(30)
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         from optuna.storages import JournalStorage
@@ -24,13 +49,3 @@ class _Dashboard:
         from optuna_dashboard import run_server
 
         run_server(JournalStorage(JournalFileBackend(journal)), host="127.0.0.1", port=port)
-
-
-def start_dashboard(run: Path) -> tuple[Any, str]:
-    """The actor and its host:port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    actor: Any = ray.remote(num_cpus=0)(_Dashboard).options(resources=HEAD).remote()
-    actor.serve.remote(str(run / "study.journal"), port)
-    return actor, f"127.0.0.1:{port}"

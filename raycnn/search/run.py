@@ -1,5 +1,6 @@
 """One search from start to end: `run_search`."""
 
+import importlib
 import shlex
 import threading
 import time
@@ -61,6 +62,10 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
 
     spec, run = request.spec, request.run
     observer.phase("starting workers")
+    # What the search imports takes seconds, and so do Ray's processes: both at once.
+    threading.Thread(
+        target=_import, args=("ray.train.torch", "raycnn.search.tuning", "tensorboardX"), daemon=True
+    ).start()
     connected = ray_cluster.connect(request.address)
     try:
         study = Study(run, spec)
@@ -77,6 +82,11 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
         ray_cluster.disconnect()
 
 
+def _import(*modules: str) -> None:
+    for module in modules:
+        importlib.import_module(module)
+
+
 def _train(
     request: Request,
     study: Any,
@@ -85,6 +95,7 @@ def _train(
     observer: Observer,
 ) -> None:
     """Trials and finals, on one pool of slots, which is gone before scoring: it would wait for what they hold."""
+    from raycnn.search.dashboard import StudyDashboard
     from raycnn.search.finals import plan_finals, train_finals, write_finalists
     from raycnn.search.resources import cluster_resources, slot_count, slot_shape
     from raycnn.search.tuning import tune_trials
@@ -107,8 +118,9 @@ def _train(
             run, {**circumstances(resources), "data": ready.facts(), "workers": shape.workers, "slots": planned}
         )
         pool.post(ready.preparation(shape.cpus, len(resources.nodes)))
-        boards = _Boards(run, connected)
-        observer.header(_header(request, ready, resources.words(), shape, planned, boards.addresses))
+        dashboard = StudyDashboard(run)
+        boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
+        observer.header(_header(request, ready, resources.words(), shape, planned, boards))
         stop = threading.Event()
         if not connected.ours:
             threading.Thread(target=_grow_along, args=(pool, spec, shape, most, stop), daemon=True).start()
@@ -128,7 +140,7 @@ def _train(
                     raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
         finally:
             stop.set()
-            boards.close()
+            dashboard.close()
 
 
 def _jobs(spec: SearchSpec, left: int) -> int:
@@ -143,21 +155,6 @@ def _grow_along(pool: Any, spec: SearchSpec, shape: Any, most: int, stop: thread
 
     while not stop.wait(10):
         pool.grow(min(slot_count(spec.trainer, shape, cluster_resources()), most))
-
-
-class _Boards:
-    """The dashboards' addresses. optuna-dashboard runs in an actor, which goes when the search does."""
-
-    def __init__(self, run: Path, connected: ray_cluster.Cluster) -> None:
-        from raycnn.search.dashboard import start_dashboard
-
-        self._actor, study = start_dashboard(run)
-        self.addresses = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{study}"}
-
-    def close(self) -> None:
-        import ray
-
-        ray.kill(self._actor)
 
 
 def _header(

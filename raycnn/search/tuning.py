@@ -55,15 +55,19 @@ def tune_trials(run: Path, spec: SearchSpec, study: Study, pool: SlotPool, slots
 
 
 class _SlotCount:
-    """How many trials may run: what the plan says, or more when more slots are ready. Asks the hub twice a second."""
+    """How many trials may run: as many as slots are ready or starting. Asks the hub twice a second, never waits."""
 
     def __init__(self, pool: SlotPool, planned: int) -> None:
         self._pool, self._planned = pool, planned
-        self._known, self._asked = planned, time.monotonic()
+        self._known, self._asked = min(planned, pool.starters), time.monotonic()
+        self._answer: Any = None
 
     def __call__(self) -> int:
-        if time.monotonic() - self._asked > 0.5:
+        if self._answer is None and time.monotonic() - self._asked > 0.5:
             self._asked = time.monotonic()
-            ready: Any = ray.get(self._pool.hub.ready_slots.remote())
-            self._known = max(self._planned, ready)
+            self._answer = self._pool.hub.ready_slots.remote()
+        elif self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+            ready: Any = ray.get(self._answer)
+            self._answer = None
+            self._known = min(max(self._planned, ready), ready + self._pool.starters)
         return self._known

@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError
 
 from raycnn.slots.messages import Assignment, Ended, Outcome, Report, Task
 
+START_S = 20.0  # how long a starting slot makes others wait at most; it may be waiting for resources
 POLL_S = 5.0  # longest silence of a long poll
 PEERS_S = 2.0  # how long the ranks of a group may differ in leaving a task before a missing one is looked after
 
@@ -108,13 +109,14 @@ class Hub:
             if s.generation != generation:
                 self._attach(slot, s, generation)
             s.workers[rank] = worker
+            self.changed.notify_all()
             return s.starts <= self.max_starts
 
-    async def prepared_with(self) -> Any:
+    async def prepared_with(self) -> tuple[Any] | None:
         """What the driver posted for `Workload.prepare`; waits for it. None: the slots close before."""
         async with self.changed:
             await self._wait(lambda: self.preparation is not None or self.closed)
-            return self.preparation[0] if self.preparation else None
+            return self.preparation
 
     async def cannot_prepare(self, slot: int, reason: str) -> None:
         """A rank's `prepare` raised: another group would fare no better, the slot leaves."""
@@ -160,7 +162,7 @@ class Hub:
             s.progress = time.monotonic()
 
     async def first_step(self, slot: int) -> None:
-        """For benches: rank 0 made the first step of its task."""
+        """For benches: rank 0 begins the first step of its task."""
         self._note(slot, "first step")
 
     async def end(self, slot: int, generation: str, rank: int, ended: Ended) -> bool:
@@ -189,6 +191,11 @@ class Hub:
         async with self.changed:
             self.slots[slot] = _Slot()
             self.lost = ""
+
+    async def joined(self, slot: int) -> None:
+        """Waits until the slot has had a worker group or is gone, at most START_S."""
+        async with self.changed:
+            await self._wait(lambda: slot not in self.slots or self.slots[slot].generation or self.closed, START_S)
 
     async def retire_slot(self, slot: int) -> None:
         """The slot finishes its task and then leaves."""

@@ -54,6 +54,8 @@ class SlotPool:
         )
         self.hub: Any = actor.remote(shape.workers, shape.hang_s, shape.recycle_after, lease_s)
         self.hub.look_after.remote()
+        self.starters = max(1, int(ray.cluster_resources().get("CPU", 1)) // 4)  # slots that may start at once
+        self._starting = threading.Semaphore(self.starters)
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +66,8 @@ class SlotPool:
     def grow(self, slots: int) -> None:
         """Have at least `slots` slots. Those that find no resources yet wait for them and hinder nobody."""
         for slot in range(len(self._threads), slots):
-            ray.get(self.hub.add_slot.remote(slot))
-            thread = threading.Thread(target=self._serve, args=(slot,), daemon=True, name=f"slot-{slot}")
+            added = self.hub.add_slot.remote(slot)
+            thread = threading.Thread(target=self._serve, args=(slot, added), daemon=True, name=f"slot-{slot}")
             self._threads[slot] = thread
             thread.start()
 
@@ -89,16 +91,22 @@ class SlotPool:
             thread.join(max(0.0, deadline - time.monotonic()))
         ray.kill(self.hub)
 
-    def _serve(self, slot: int) -> None:
+    def _serve(self, slot: int, added: Any) -> None:
+        trainer = self._trainer(slot)
+        self._starting.acquire()
+        with contextlib.suppress(RayError):
+            ray.get(added)
+        self.hub.joined.remote(slot).future().add_done_callback(lambda _: self._starting.release())
         reason = "a slot gave up: its workers die before they are ready"
         for _ in range(3):  # another controller where the controller itself died
             try:
-                self._trainer(slot).fit()
+                trainer.fit()
                 break
             except Exception as error:  # reported to the hub below, with the tasks that it fails
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             if self._closing:
                 break
+            trainer = self._trainer(slot)
         if not self._closing:
             with contextlib.suppress(RayError):
                 ray.get(self.hub.slot_gone.remote(slot, reason))
@@ -107,7 +115,14 @@ class SlotPool:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        return TorchTrainer(
+        class SlotTrainer(TorchTrainer):
+            """Without the process that Ray Train keeps for Ray Data, which is not used here."""
+
+            def _create_default_callbacks(self) -> list[Any]:
+                made = super()._create_default_callbacks()
+                return [callback for callback in made if type(callback).__name__ != "DatasetsCallback"]
+
+        return SlotTrainer(
             rank_loop,
             train_loop_config={"hub": self.hub, "slot": slot, "workload": self._workload},
             scaling_config=ScalingConfig(

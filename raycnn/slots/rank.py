@@ -60,11 +60,11 @@ def rank_loop(config: dict[str, Any]) -> None:
         place = _take_place(hub, slot)
         if place is None:
             return
-        preparation = ray.get(hub.prepared_with.remote())
-        if preparation is None:
+        posted = ray.get(hub.prepared_with.remote())
+        if posted is None:
             return
         try:
-            state = workload.prepare(preparation)
+            state = workload.prepare(*posted)
         except Exception as error:  # told to the driver; Ray Train would only try again
             ray.get(hub.cannot_prepare.remote(slot, _one_line(error)))
             return

@@ -64,8 +64,8 @@ def train(
 
     After each epoch: evaluate (`corrupted` at `corruption_epochs` and the last epoch), write a checkpoint into
     `directory` (rank 0; if `checkpoint_s` have passed since the last, and after the last epoch; None: never), then call
-    `on_epoch(record)` on every rank, which may raise to stop the training on all of them. `on_step` is called once a
-    batch, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record again.
+    `on_epoch(record)` on every rank, which may raise to stop the training on all of them. `on_step` is called before
+    each step, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record again.
     Raises SpecError for what cannot be trained, TrainingDiverged for a loss that is not finite, CheckpointError.
     """
     run = _prepare(spec, data, device, group)
@@ -118,6 +118,7 @@ def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[fl
     for batch in batches(
         run.images, spec.batch_size, spec.regularizers, run.classifier.normalise, generator, run.group
     ):
+        on_step()
         lr = lr_at(step, run.steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
         set_lr(run.optimizer, lr)
         with autocast(run.precision, device):
@@ -127,7 +128,6 @@ def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[fl
         run.optimizer.step()
         total += loss.detach()
         step += 1
-        on_step()
     if run.group.size > 1:
         dist.all_reduce(total)
     train_loss = total.item() / (run.steps * run.group.size)
