@@ -65,7 +65,8 @@ def train(
     After each epoch: evaluate (`corrupted` at `corruption_epochs` and the last epoch), write a checkpoint into
     `directory` (rank 0; if `checkpoint_s` have passed since the last, and after the last epoch; None: never), then call
     `on_epoch(record)` on every rank, which may raise to stop the training on all of them. `on_step` is called before
-    each step, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record again.
+    each step, a heartbeat. If `directory` has a checkpoint, the training goes on from it and tells its last record
+    again.
     Raises SpecError for what cannot be trained, TrainingDiverged for a loss that is not finite, CheckpointError.
     """
     run = _prepare(spec, data, device, group)
