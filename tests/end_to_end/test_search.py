@@ -79,7 +79,6 @@ def test_another_search_in_the_same_directory_is_refused(whole):
     assert "budget.epochs was 4 and is now 5" in other.text()
 
 
-@pytest.mark.xfail(strict=False, reason="each stage was seen to pass, the whole not yet on one quiet machine")
 def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path):
     search = Search(tmp_path)
     # A worker rank, in the middle of a trial.
@@ -120,12 +119,12 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
 def test_failing_trials_are_told_with_their_reason_and_the_search_goes_on(tmp_path: Path):
     from command import SPACE
 
-    wild = SPACE.replace("low: 0.02, high: 0.5, log: true", "low: 99, high: 100").replace("trials: 6", "trials: 3")
+    wild = SPACE.replace("low: 0.02, high: 0.5, log: true", "low: 1e30, high: 2e30").replace("trials: 6", "trials: 3")
     search = Search(tmp_path, space=wild)
     code = search.wait()
     failed = [trial for trial in search.trials() if trial.state == TrialState.FAIL]
     assert [trial.number for trial in failed] == [1, 2], search.text()
-    assert all("loss is nan" in trial.user_attrs["reason"] for trial in failed), failed
+    assert all("training loss is" in trial.user_attrs["reason"] for trial in failed), failed
     assert search.trials()[0].state == TrialState.COMPLETE
     assert code == 0
     assert "no more trials ran to their end" in search.text()
