@@ -12,7 +12,7 @@ import raycnn
 
 ROOT = Path(raycnn.__path__[0])
 CORE = ("errors", "spec", "data", "regularizers", "models", "training", "robustness")
-FIRST = ("errors", "spec", "data", "models/names", "commands", "tune", "console")  # what a command needs to start
+FIRST = ("errors", "spec", "data", "commands", "tune", "console")  # what a command needs to start
 
 # Imports each module with the named packages refused; prints what failed, and what came in with the rest.
 PROGRAM = """

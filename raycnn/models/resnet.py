@@ -1,12 +1,14 @@
-"""Residual networks for images of about 32 px: ResNet-20 of He et al. for CIFAR, and ResNet-18 with a CIFAR stem."""
+"""Residual networks for images of about 32 px: those of He et al. for CIFAR, and ResNet-18 with a CIFAR stem."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def resnet20() -> "ResNet":
-    """0.27 M parameters, for CIFAR: 3 stages of 3 blocks. He et al. 2016, arXiv:1512.03385, section 4.2."""
-    return ResNet(stem=16, widths=(16, 32, 64), blocks=3, projection=False)
+def cifar_resnet(depth: int) -> "ResNet":
+    """ResNet-20, 32 or 56: 3 stages of (depth - 2) / 6 blocks. He et al. 2016, arXiv:1512.03385, section 4.2."""
+    blocks, rest = divmod(depth - 2, 6)
+    assert rest == 0, "depth is 6 n + 2"
+    return ResNet(stem=16, widths=(16, 32, 64), blocks=blocks, projection=False)
 
 
 def resnet18() -> "ResNet":

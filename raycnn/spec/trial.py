@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Model = Literal["resnet20", "resnet18", "fastnet"]
+Model = Literal[
+    "fastnet", "resnet20", "resnet32", "resnet56", "resnet18", "preact18", "wrn-16-8", "wrn-40-2", "wrn-28-10"
+]
 
 
 class Spec(BaseModel):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +20,50 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-# He et al. 2016 give 0.27 M for ResNet-20; 269,722 is that network with batch norm and a head of 10, as counted by the
-# reimplementations that report exact figures. 11,173,962 is the usual CIFAR ResNet-18 (11.17 M).
-@pytest.mark.parametrize(("name", "published"), [("resnet20", 269_722), ("resnet18", 11_173_962)])
-def test_parameter_counts_are_the_published_ones(name: str, published: int):
-    assert parameters(classifier(name)) == published
+# In millions, as the papers print them: He et al. 2016 (arXiv:1512.03385), table 6; Zagoruyko & Komodakis 2016
+# (arXiv:1605.07146), tables 4 and 5. ResNet-18's and PreAct ResNet-18's are those of the usual CIFAR versions.
+PUBLISHED_M = {
+    "resnet20": "0.27",
+    "resnet32": "0.46",
+    "resnet56": "0.85",
+    "resnet18": "11.17",
+    "preact18": "11.17",
+    "wrn-16-8": "11.0",
+    "wrn-40-2": "2.2",
+    "wrn-28-10": "36.5",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_M)
+def test_parameter_counts_are_the_published_ones(name: str):
+    decimals = len(PUBLISHED_M[name].partition(".")[2])
+    assert f"{parameters(classifier(name)) / 1e6:.{decimals}f}" == PUBLISHED_M[name]
+
+
+def test_every_network_stands_in_the_table_of_the_docs_with_its_size_and_cost():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    table = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    for name in models.NAMES:
+        model = classifier(name).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, 32, 32))
+        multiply_adds = counter.get_total_flops() / 2
+        assert f"| `{name}` | {parameters(model) / 1e6:.2f} | {multiply_adds / 1e6:,.1f} |" in table
+
+
+def test_a_preactivation_block_computes_the_papers_formula():
+    from raycnn.models.preact import PreActBlock
+
+    block = PreActBlock(2, 3, stride=2).eval()
+    x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    unit = (1 + block.norm1.eps) ** -0.5  # of a batch norm that has seen nothing
+    active = (x * unit).clamp(min=0)
+    inner = (torch.nn.functional.conv2d(active, block.conv1.weight, stride=2, padding=1) * unit).clamp(min=0)
+    assert block.shortcut is not None
+    expected = torch.nn.functional.conv2d(inner, block.conv2.weight, padding=1)
+    expected += torch.nn.functional.conv2d(active, block.shortcut.weight, stride=2)
+    assert torch.allclose(block(x), expected, atol=1e-6)
 
 
 def test_fastnet_has_about_300_000_parameters():
@@ -93,7 +133,7 @@ def test_gradients_reach_the_images():
 
 
 def test_a_network_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(SpecError, match=r"'resnet19' is not known. Choose one of fastnet, resnet20, resnet18"):
+    with pytest.raises(SpecError, match=r"'resnet19' is not known. Choose one of fastnet, resnet20, resnet32"):
         models.build("resnet19", 32)
 
 
