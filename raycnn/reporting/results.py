@@ -1,6 +1,7 @@
 """A run directory, read: `read_run`. Files that are not there yet are None or empty; nothing is computed here."""
 
 import contextlib
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -201,7 +202,7 @@ def _is_whole(form: Parameter) -> bool:
 def _scores(path: Path) -> tuple[Score, ...] | None:
     if not path.exists():
         return None
-    wanted = Score.__slots__  # pyright: ignore[reportAttributeAccessIssue]
+    wanted = [field.name for field in dataclasses.fields(Score)]
     rows = ({key: row[key] for key in wanted} for row in _rows(path))
     return tuple(Score(**row) for row in rows if _finite(row["value"]) is not None) or None
 

@@ -183,11 +183,9 @@ def _opened(path: Path) -> np.ndarray:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read as an array of numbers ({reason}). Get the file again.") from None
     size = path.stat().st_size
-    if size != array.offset + array.nbytes:  # type: ignore[attr-defined]
-        raise DataError(
-            f"{path}: {size} bytes where its header asks for {array.offset + array.nbytes}. "  # type: ignore[attr-defined]
-            "Get the file again."
-        )
+    wanted = array.offset + array.nbytes  # pyright: ignore[reportAttributeAccessIssue] the stub names its base class
+    if size != wanted:
+        raise DataError(f"{path}: {size} bytes where its header asks for {wanted}. Get the file again.")
     return array
 
 

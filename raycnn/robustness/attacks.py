@@ -31,7 +31,7 @@ def score_fgsm(
     targets = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     errors = {key: torch.zeros(len(epsilons), dtype=torch.int64, device=device) for key in models}
     for model in models.values():
-        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] not in the stub
     for start in range(0, len(images), size):
         batch = on_device(images[start : start + size], device).float() / 255
         wanted = targets[start : start + size]

@@ -112,7 +112,7 @@ def logits_of_all(
     Raises CheckpointError for a model whose logits are not finite.
     """
     for model in models.values():
-        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] not in the stub
     size = batch_size or default_batch_size(device)
     batches: dict[tuple[str, int], list[Tensor]] = {key: [] for key in models}
     with torch.inference_mode():

@@ -6,6 +6,7 @@ written out here for a whole batch, (n, height, width) at a time.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -144,8 +145,10 @@ def _box(pictures: np.ndarray) -> np.ndarray:
     return np.sum(nine, axis=0) / 9
 
 
-def _neighbour(pictures: np.ndarray, down: int, right: int, mode: str = "reflect") -> np.ndarray:
+def _neighbour(
+    pictures: np.ndarray, down: int, right: int, mode: Literal["reflect", "constant"] = "reflect"
+) -> np.ndarray:
     """Each pixel's neighbour (one step at most); beyond the border the pictures are mirrored, or 0."""
     height, width = pictures.shape[1:]
-    padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), mode=mode)  # type: ignore[call-overload]
+    padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), mode=mode)
     return padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]

@@ -69,7 +69,7 @@ def connect(address: str | None) -> Cluster:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
     # Without asking log_to_driver, Ray prints what its daemons report as errors.
-    ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore
+    ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore private
     token = Path("~/.ray/auth_token").expanduser()
     if token.exists() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)  # Ray writes it readable for everybody
@@ -84,7 +84,7 @@ def _use_a_free_agent_port() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     original = getattr(parameter.RayParams, "func", parameter.RayParams)
-    setattr(parameter, "RayParams", functools.partial(original, dashboard_agent_listen_port=port))  # noqa: B010
+    setattr(parameter, "RayParams", functools.partial(original, dashboard_agent_listen_port=port))  # noqa: B010 for pyright, which sees a class
 
 
 def _log_daemon(data: dict[str, Any], ignore_prefix: bool) -> None:

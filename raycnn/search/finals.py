@@ -78,6 +78,8 @@ def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Obs
         training = Training(final.spec, final.directory, spec.trainer.checkpoint_s, frozenset())
 
         def on_report(report: Report) -> None:
+            for note in report.content.notes:
+                observer.warning(f"final {name}: {note}")
             observer.trial_progress(0, report.step, final.spec.epochs, {})
 
         outcome = run_task(hub, Task(name, training, final.spec.seed, spec.trainer.retries), on_report)

@@ -59,9 +59,9 @@ def _submit(client: Any, **job: Any) -> str:
             time.sleep(1)
 
 
-async def _stream(client: object, job: str, on_line: Callable[[str], object]) -> None:
+async def _stream(client: Any, job: str, on_line: Callable[[str], object]) -> None:
     rest = ""
-    async for text in client.tail_job_logs(job):  # pyright: ignore[reportAttributeAccessIssue]
+    async for text in client.tail_job_logs(job):
         *lines, rest = (rest + text).split("\n")
         for line in lines:
             if line.startswith("raycnn:"):  # else Ray's own chatter

@@ -55,6 +55,8 @@ class StudySearcher(Searcher):
             running.seconds += result["train/seconds"]
             new = {name: value for name, value in result.items() if name.startswith("val/")}
             running.metrics.update(new)
+            if note := result.get("note"):
+                self._observer.warning(f"trial {running.asked.number}: {note}")
             self._observer.trial_progress(running.asked.number, running.epoch, self._spec.budget.epochs, new)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

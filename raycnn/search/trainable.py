@@ -44,13 +44,13 @@ def trainable(hub: Any, run: Path, spec: SearchSpec, rungs: tuple[int, ...]) -> 
 
 def _forward(hub: Any, task: Task, report: Callable[[dict[str, Any]], None]) -> None:
     # Closing the iteration stops the task: Tune ends a trial by raising SystemExit from its report.
-    with contextlib.closing(follow(hub, task)) as messages:  # pyright: ignore[reportArgumentType]
+    with contextlib.closing(follow(hub, task)) as messages:
         epoch = 0
         for message in messages:
             if isinstance(message, Outcome):
                 report({"epoch": epoch, "outcome": message.status, "reason": message.reason})
             else:
-                record = message.content
+                record = message.content.record
                 epoch = record.epoch
                 report(
                     {
@@ -60,5 +60,6 @@ def _forward(hub: Any, task: Task, report: Callable[[dict[str, Any]], None]) -> 
                         "train/loss": record.train_loss,
                         "train/seconds": record.train_s + record.evaluate_s,
                         **record.metrics,
+                        **({"note": "; ".join(message.content.notes)} if message.content.notes else {}),
                     }
                 )

@@ -40,6 +40,14 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What a training reports. notes: what the user should hear of, such as a torn checkpoint."""
+
+    record: Any  # training.loop.EpochRecord
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _State:
     data: Any  # training.loop.TrainingData
     device: Any
@@ -80,6 +88,7 @@ def train_task(training: Training, state: _State, link: Link) -> None:
 
     log = training.directory / "metrics.jsonl"
     begun = False
+    notes: list[str] = []
 
     def on_epoch(record: EpochRecord) -> None:
         nonlocal begun
@@ -89,7 +98,9 @@ def train_task(training: Training, state: _State, link: Link) -> None:
             with log.open("a") as file:
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
         begun = True
-        link.report(record.epoch, record)
+        told = tuple(notes)
+        notes.clear()
+        link.report(record.epoch, EpochReport(record, told))
 
     if link.rank == 0:
         training.directory.mkdir(parents=True, exist_ok=True)
@@ -103,6 +114,7 @@ def train_task(training: Training, state: _State, link: Link) -> None:
         corruption_epochs=training.corruption_epochs,
         on_epoch=on_epoch,
         on_step=link.beat,
+        note=notes.append,
     )
 
 

@@ -1,6 +1,6 @@
 """Submit a task to the slots and follow it to its end, from any process of the cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import ray
@@ -8,7 +8,7 @@ import ray
 from raycnn.slots.messages import Outcome, Report, Task
 
 
-def follow(hub: Any, task: Task) -> Iterator[Report | Outcome]:
+def follow(hub: Any, task: Task) -> Generator[Report | Outcome]:
     """The task's reports as they come, its outcome last. Leaving the iteration early stops the task."""
     number = ray.get(hub.submit.remote(task))
     cursor, over = 0, False

@@ -93,10 +93,12 @@ class SlotPool:
 
     def _serve(self, slot: int, added: Any) -> None:
         trainer = self._trainer(slot)
-        self._starting.acquire()
         with contextlib.suppress(RayError):
             ray.get(added)
+        self._starting.acquire()
         self.hub.joined.remote(slot).future().add_done_callback(lambda _: self._starting.release())
+        if self._closing:
+            return
         reason = "a slot gave up: its workers die before they are ready"
         for _ in range(3):  # another controller where the controller itself died
             try:

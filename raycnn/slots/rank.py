@@ -126,7 +126,7 @@ def _one_line(error: Exception) -> str:
 def _collectives(size: int) -> int:
     import torch.distributed as dist
 
-    return dist.group.WORLD._get_sequence_number_for_group() if size > 1 else 0  # pyright: ignore
+    return dist.group.WORLD._get_sequence_number_for_group() if size > 1 else 0  # pyright: ignore private, and the only count there is
 
 
 def _device() -> Any:
@@ -137,4 +137,4 @@ def _device() -> Any:
 
 def _title(text: str) -> None:
     """The process's title: what the dashboard's node page, ps and nvidia-smi show."""
-    ray._raylet.setproctitle(text)  # pyright: ignore
+    ray._raylet.setproctitle(text)  # pyright: ignore as Ray itself sets it

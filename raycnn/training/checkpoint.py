@@ -163,7 +163,7 @@ def restore_classifier(checkpoint: Checkpoint, device: torch.device) -> Classifi
     rotation = spec.regularizers.rotation is not None
     classifier = Classifier(network, checkpoint.classes, checkpoint.mean, checkpoint.std, rotation)
     classifier.load_state_dict(checkpoint.model)
-    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 
 def _difference(found: TrialSpec, wanted: TrialSpec) -> str:

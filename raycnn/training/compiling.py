@@ -18,4 +18,4 @@ def compiled(module: nn.Module, device: torch.device) -> nn.Module:
         needed = "a C++ compiler (g++)" if device.type == "cpu" else "Triton and a C compiler"
         reason = f"torch.compile does not work here ({type(error).__name__})"
         raise SpecError(f"compile: {reason}. Install {needed}, or set compile: false.") from error
-    return torch.compile(module, dynamic=False)  # pyright: ignore[reportReturnType]
+    return torch.compile(module, dynamic=False)  # pyright: ignore[reportReturnType] a module of a module

@@ -188,7 +188,7 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -
         torch.manual_seed(spec.seed)
         network = models.build(spec.model, data.train.images.shape[-1])
         classifier = Classifier(network, data.classes, data.mean, data.std, spec.regularizers.rotation is not None)
-    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 
 def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: torch.device) -> nn.Module:

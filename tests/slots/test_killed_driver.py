@@ -1,0 +1,89 @@
+"""A driver that is killed on a cluster that lives on: what it had there goes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+DRIVER = """
+import sys
+from pathlib import Path
+from raycnn.search.cluster import connect, prepare_environment
+prepare_environment(Path(sys.argv[2]) / "log.txt")
+connect(sys.argv[1])
+sys.path.insert(0, sys.argv[3])
+import workloads
+from ray import cloudpickle
+cloudpickle.register_pickle_by_value(workloads)
+from raycnn.slots import client
+from raycnn.slots.messages import Task
+from raycnn.slots.pool import SlotPool, SlotShape
+pool = SlotPool(workloads.WORKLOAD, SlotShape(workers=2, cpus=0.9), Path(sys.argv[2]))
+pool.grow(1)
+pool.post("ready")
+for report in client.follow(pool.hub, Task("endless", {"directory": sys.argv[2], "steps": 10**6})):
+    print(report.content["pid"], flush=True)
+"""
+LEFT = """
+import sys, ray
+from ray.util import placement_group_table
+from ray.util.state import list_actors
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+actors = [actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])]
+print([name for name in actors if name != "_AutoscalingCoordinatorActor"])
+print([group for group in placement_group_table().values() if group["state"] != "REMOVED"])
+print(ray.available_resources()["CPU"])
+"""
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[str]:
+    """The address of a Ray head that no test's process started."""
+    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+        for probe in (first, second, third):
+            probe.bind(("127.0.0.1", 0))
+        port, dashboard, agent = (probe.getsockname()[1] for probe in (first, second, third))
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"]
+    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    with (tmp_path / "head.txt").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while "--address=" not in (said := (tmp_path / "head.txt").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+        yield said.split("--address='")[1].split("'")[0]
+    finally:
+        process.send_signal(signal.SIGTERM)  # `ray start --block` stops what it started
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_killed_driver_leaves_no_actor_worker_or_placement_group_on_the_cluster(head, tmp_path):
+    arguments = [head, str(tmp_path), str(Path(__file__).parent)]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout
+    rank = Path("/proc") / driver.stdout.readline().strip()
+    assert rank.exists()
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    deadline = time.monotonic() + 15
+    while rank.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not rank.exists()
+    while True:
+        left = subprocess.run([sys.executable, "-c", LEFT, head], capture_output=True, text=True, check=True).stdout
+        if left == "[]\n[]\n2.0\n" or time.monotonic() > deadline:
+            break
+    assert left == "[]\n[]\n2.0\n"
