@@ -77,7 +77,7 @@ def _strengths(run: Run, trial: Trial | None) -> dict[str, tuple[Any, str]]:
     middle = _regularizers(run, _in_the_middle)
     own = _regularizers(run, lambda name, _: trial.parameters[name]) if trial and trial.parameters else middle
     found: dict[str, tuple[Any, str]] = {"crop_flip": (own, "")}
-    for name in ("cutout", "mixup", "rotation"):
+    for name in ("cutout", "mixup", "cutmix", "rotation"):
         taken = getattr(own, name)
         if trial and trial.parameters and taken:
             found[name] = (taken, f"as in {trial.name}")
@@ -104,7 +104,7 @@ def _drawn(strengths: dict[str, tuple[Any, str]], pixels: Any, mean: Any, std: A
     """pixels: (8, 3, h, w) uint8 tensor. The order of training: crop and flip are shown alone, the others too."""
     import torch
 
-    from raycnn.regularizers import crop_flip, cutout, mixup, rotation
+    from raycnn.regularizers import crop_flip, cutmix, cutout, mixup, rotation
 
     height, width = pixels.shape[2:]
     centre, scale = mean.view(3, 1, 1), std.view(3, 1, 1)
@@ -139,6 +139,12 @@ def _drawn(strengths: dict[str, tuple[Any, str]], pixels: Any, mean: Any, std: A
         drawn = " ".join(f"{weight:.2f}" for weight in weights.tolist())
         words = f"alpha {spec.alpha:.3g}, {whose}; each as from a batch of its own, λ = {drawn}"
         found.append(Sample("mixup", words, "images mixed with their left neighbours", shown(torch.cat(mixed))))
+    if "cutmix" in strengths:
+        spec, whose = strengths["cutmix"]
+        boxes = cutmix.draw_boxes(COUNT, spec.alpha, height, width, generator)
+        cut = [cutmix.cutmix(normalised[i : i + 1], normalised[i - 1 : i or None], boxes[i]) for i in range(COUNT)]
+        words = f"alpha {spec.alpha:.3g}, {spec.probability:.0%} of the batches, {whose}"
+        found.append(Sample("CutMix", words, "images with a part of their left neighbours", shown(torch.cat(cut))))
     if "rotation" in strengths:
         spec, whose = strengths["rotation"]
         count = COUNT // spec.views

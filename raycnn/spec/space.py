@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Discriminator, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from raycnn.spec.ranges import FloatRange, IntRange, Options
@@ -105,6 +105,13 @@ class MixupSpace(Spec):
     alpha: Real
 
 
+class CutmixSpace(Spec):
+    """A rectangle of each image is another's, Yun et al. 2019."""
+
+    alpha: Real = 1.0
+    probability: Real = 0.5
+
+
 class RotationSpace(Spec):
     """A second head that predicts rotations, Hendrycks et al. 2019."""
 
@@ -120,6 +127,9 @@ class RegularizersSpace(Spec):
     ] = "off"
     mixup: Annotated[
         Off | Annotated[MixupSpace, Tag("@form")] | Annotated[Branches[MixupSpace], Tag("@choice")], ByForm
+    ] = "off"
+    cutmix: Annotated[
+        Off | Annotated[CutmixSpace, Tag("@form")] | Annotated[Branches[CutmixSpace], Tag("@choice")], ByForm
     ] = "off"
     rotation: Annotated[
         Off | Annotated[RotationSpace, Tag("@form")] | Annotated[Branches[RotationSpace], Tag("@choice")], ByForm
@@ -176,10 +186,16 @@ class OptimizerSpace(Spec):
 
 
 class ScheduleSpace(Spec):
-    """Linear warm-up, then a cosine to zero over the trial's full budget."""
+    """Linear warm-up, then down over the trial's full budget."""
 
-    name: Literal["cosine"] = "cosine"
+    name: Annotated[
+        Annotated[Literal["cosine", "onecycle", "step", "constant"], Tag("@constant")]
+        | Annotated[Options[str], Tag("@choice")],
+        Discriminator(_value_tag),
+    ] = "cosine"
     warmup: Real = 0.1
+    milestones: list[float] = Field(default=[0.5, 0.75])
+    factor: Real = 0.1
 
 
 class Space(Spec):

@@ -50,6 +50,13 @@ class Mixup(Spec):
     alpha: float = Field(gt=0, le=100, description="both parameters of the Beta distribution of the mixing weight")
 
 
+class Cutmix(Spec):
+    """Yun et al. 2019, arXiv:1905.04899: a rectangle of each image is its partner's, labels mixed by the areas."""
+
+    alpha: float = Field(default=1.0, gt=0, le=100, description="both parameters of the areas' Beta distribution")
+    probability: float = Field(default=0.5, gt=0, le=1, description="share of the batches; the others: mixup, if on")
+
+
 class Rotation(Spec):
     """Hendrycks et al. 2019, arXiv:1906.12340: a second head predicts the rotation of unmixed images."""
 
@@ -62,6 +69,7 @@ class Regularizers(Spec):
 
     cutout: Cutout | None = None
     mixup: Mixup | None = None
+    cutmix: Cutmix | None = None
     rotation: Rotation | None = None
     crop_px: int = Field(default=4, ge=0, le=64, description="padding of the random crop, pixels; 0: no crop")
     flip: bool = Field(default=True, description="mirror half of the images")
@@ -100,10 +108,13 @@ class Optimizer(Spec):
 
 
 class Schedule(Spec):
-    """Linear warm-up to the peak, then a cosine to zero over the trial's full budget, stepped every batch."""
+    """Linear warm-up to the peak, then down over the trial's full budget, stepped every batch: half a cosine to zero,
+    a line to zero (onecycle), by `factor` at each milestone (step), or not at all (constant)."""
 
-    name: Literal["cosine"] = "cosine"
+    name: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
     warmup: Fraction = Field(default=0.1, description="share of all steps spent warming up")
+    milestones: list[Fraction] = Field(default=[0.5, 0.75], description="step: shares of all steps")
+    factor: float = Field(default=0.1, gt=0, le=1, description="step: of the learning rate at each milestone")
 
 
 class TrialSpec(Spec):

@@ -1,11 +1,12 @@
 """Batches of augmented images: the one place that says in which order the regularizers are applied, and to what.
 
     gather -> crop -> flip -> normalise -> cutout -> rotated views
-                                              `---> mixup
+                                              `---> mixup or CutMix
 
 So the squares of cutout have the mean colour, and mixup mixes images that were cut out already. The rotation head sees
-unmixed images, turned after everything else. In mixup image i is mixed with image i - 1 of the global batch (the first
-with the last): the order of an epoch is random, so this is a random pairing.
+unmixed images, turned after everything else. Image i is mixed with image i - 1 of the global batch (the first with the
+last): the order of an epoch is random, so this is a random pairing. CutMix takes the share `probability` of the
+batches, and mixup, where it is on, all others; no batch is mixed by both.
 
 All of an epoch's random choices are drawn at its start, on the CPU, for all ranks: the batches are the same on any
 device and for any number of ranks. A rank then prepares its own share of each batch, and no device waits for the host.
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycnn.regularizers import crop_flip, cutout, mixup, rotation
+from raycnn.regularizers import crop_flip, cutmix, cutout, mixup, rotation
 from raycnn.spec.trial import Regularizers
 
 
@@ -43,7 +44,8 @@ class Batch:
     """One rank's share of a step.
 
     images: (m, 3, height, width) normalised, augmented; labels: (m,).
-    partners, lam: labels (m,) of the images that were mixed in, and the () weight of `labels`; None without mixup.
+    partners, lam: labels (m,) of the images that were mixed in, and the () weight of `labels`; None where neither mixup
+    nor CutMix is on.
     rotated: turned images, except those of zero turns where `images` has them unmixed; None without rotation.
     turns: (m * views,) quarter turns of the last m * views of `images` followed by `rotated`; None without rotation.
     """
@@ -66,6 +68,7 @@ class Choices:
     centres: Tensor | None
     turns: Tensor | None
     lambdas: Tensor | None
+    boxes: Tensor | None
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -81,7 +84,7 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
     order = torch.randperm(count, generator=generator)[:n].view(shape)
     corners = crop_flip.draw_crops(n, r.crop_px, generator).view(*shape, 2) if r.crop_px else None
     flips = crop_flip.draw_flips(n, generator).view(shape) if r.flip else None
-    centres = turns = lambdas = None
+    centres = turns = lambdas = boxes = None
     if r.cutout:
         holes = r.cutout.holes
         centres = cutout.draw_centres(n, holes, image_px, image_px, generator).view(*shape, holes, 2)
@@ -89,7 +92,11 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
         turns = rotation.draw_turns(n, r.rotation.views, generator).view(*shape, r.rotation.views)
     if r.mixup:
         lambdas = mixup.draw_lambdas(steps, r.mixup.alpha, generator)
-    return Choices(order, corners, flips, centres, turns, lambdas)
+    if r.cutmix:
+        chosen = torch.rand(steps, generator=generator) < r.cutmix.probability
+        boxes = cutmix.draw_boxes(steps, r.cutmix.alpha, image_px, image_px, generator) * chosen[:, None]
+        lambdas = None if lambdas is None else lambdas.masked_fill(chosen, 1.0)
+    return Choices(order, corners, flips, centres, turns, lambdas, boxes)
 
 
 def batches(
@@ -114,18 +121,25 @@ def share_of(batch_size: int, group: Group) -> range:
 
 
 def _share(choices: Choices, group: Group, batch_size: int, device: torch.device) -> Choices:
-    """This rank's choices, on its device; with mixup those of one image more come first, the first image's partner."""
+    """This rank's choices, on its device; for mixing those of one image more come first, the first image's partner."""
     places = share_of(batch_size, group)
-    extra = [] if choices.lambdas is None else [(places.start - 1) % batch_size]
+    extra = [] if choices.lambdas is None and choices.boxes is None else [(places.start - 1) % batch_size]
     chosen = torch.tensor([*extra, *places])
 
-    def mine(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[:, chosen].to(device, non_blocking=True)
+    def of_all(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.to(device, non_blocking=True)
 
-    lambdas = None if choices.lambdas is None else choices.lambdas.to(device, non_blocking=True)
-    order = choices.order[:, chosen].to(device, non_blocking=True)
+    def mine(values: Tensor | None) -> Tensor | None:
+        return None if values is None else of_all(values[:, chosen])
+
     return Choices(
-        order, mine(choices.corners), mine(choices.flips), mine(choices.centres), mine(choices.turns), lambdas
+        order=choices.order[:, chosen].to(device, non_blocking=True),
+        corners=mine(choices.corners),
+        flips=mine(choices.flips),
+        centres=mine(choices.centres),
+        turns=mine(choices.turns),
+        lambdas=of_all(choices.lambdas),
+        boxes=of_all(choices.boxes),
     )
 
 
@@ -142,14 +156,27 @@ def _prepare(
         images = cutout.cutout(images, share.centres[step], regularizers.cutout.size_px)
     partners = lam = rotated = turns = None
     mixed = images
-    if share.lambdas is not None:
-        lam, partners, labels = share.lambdas[step], labels[:-1], labels[1:]
-        mixed, images = mixup.mixup(images[1:], images[:-1], lam), images[1:]
+    if share.lambdas is not None or share.boxes is not None:
+        partners, labels = labels[:-1], labels[1:]
+        mixed, lam = _mixed(images[1:], images[:-1], share, step)
+        images = images[1:]
     if share.turns is not None:
         views = share.turns[step, -len(images) :].T
         upright_is_there = len(views) == 4 and mixed is images
         turns, rotated = views.flatten(), rotation.rotate(images, views[1:] if upright_is_there else views)
     return Batch(mixed, labels, partners, lam, rotated, turns)
+
+
+def _mixed(images: Tensor, partners: Tensor, share: Choices, step: int) -> tuple[Tensor, Tensor]:
+    """The step's mixed images, and the () weight of their own labels. An empty box and a lambda of 1 change nothing."""
+    lam = torch.ones((), device=images.device)
+    if share.lambdas is not None:
+        lam = share.lambdas[step]
+        images = mixup.mixup(images, partners, lam)
+    if share.boxes is not None:
+        images = cutmix.cutmix(images, partners, share.boxes[step])
+        lam = lam * cutmix.remaining(share.boxes[step], *images.shape[2:])
+    return images, lam
 
 
 def _gather(images: Tensor, chosen: Tensor) -> Tensor:

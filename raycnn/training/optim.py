@@ -37,15 +37,25 @@ def peak_lr(spec: Optimizer) -> float:
 
 
 def lr_at(step: int, steps: int, peak: float, schedule: Schedule) -> float:
-    """Learning rate of `step` (0-based) of `steps`: linear from peak / warm-up steps to peak, then a cosine to zero.
+    """Learning rate of `step` (0-based) of `steps`: linear from peak / warm-up steps to peak, then by the schedule.
 
-    A warm-up share above 0 is at least one step. Loshchilov & Hutter 2017, arXiv:1608.03983 (cosine); Goyal et al.
-    2017, arXiv:1706.02677 (warm-up).
+    A warm-up share above 0 is at least one step (Goyal et al. 2017, arXiv:1706.02677). Then: cosine, half a cosine to
+    zero (Loshchilov & Hutter 2017, arXiv:1608.03983); onecycle, linear to zero (Smith & Topin 2018, arXiv:1708.07120);
+    step, multiplied by `factor` at each milestone (He et al. 2016, arXiv:1512.03385, section 4.2); constant.
     """
     warmup = min(steps, max(1, round(schedule.warmup * steps))) if schedule.warmup > 0 else 0
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    gone = (step - warmup) / (steps - warmup)
+    match schedule.name:
+        case "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * gone))
+        case "onecycle":
+            return peak * (1 - gone)
+        case "step":
+            return peak * schedule.factor ** sum(step >= round(share * steps) for share in schedule.milestones)
+        case "constant":
+            return peak
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

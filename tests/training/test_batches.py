@@ -8,13 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from raycnn.spec.trial import Cutout, Mixup, Regularizers, Rotation
+from raycnn.spec.trial import Cutmix, Cutout, Mixup, Regularizers, Rotation
 from raycnn.training.batches import Batch, Group, Images, batches, draw, epoch_generator, share_of
 
 PLAIN = Regularizers(crop_px=0, flip=False)
 EVERYTHING = Regularizers(
-    cutout=Cutout(size_px=3, holes=2), mixup=Mixup(alpha=1.0), rotation=Rotation(weight=0.5, views=2), crop_px=2
+    cutout=Cutout(size_px=3, holes=2),
+    mixup=Mixup(alpha=1.0),
+    cutmix=Cutmix(),
+    rotation=Rotation(weight=0.5, views=2),
+    crop_px=2,
 )
+
+
+OFF = {"mixup": None, "cutmix": None}
 
 
 def numbered(count: int) -> Images:
@@ -105,9 +112,46 @@ def test_mixup_agrees_with_torchvisions_given_the_same_lambda(monkeypatch: pytes
     assert torch.allclose(ours_labels, labels, atol=1e-6)
 
 
+def test_cutmix_agrees_with_torchvisions_given_the_same_box(monkeypatch: pytest.MonkeyPatch):
+    from torchvision.transforms import v2
+
+    regularizers = PLAIN.model_copy(update={"cutmix": Cutmix(probability=1.0)})
+    for ours, unmixed in zip(epoch(noise(32), regularizers), epoch(noise(32), PLAIN), strict=True):
+        assert ours.lam is not None
+        assert ours.partners is not None
+        taken = (ours.images != unmixed.images).any(1).any(0)  # noise: equal pixels are rare, and one image suffices
+        rows, columns = (line.nonzero().flatten() for line in (taken.any(1), taken.any(0)))
+        box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if taken.any() else (0, 0, 0, 0)
+        theirs = v2.CutMix(alpha=1.0, num_classes=32)
+        params = {"box": box, "lam_adjusted": ours.lam.item(), "labels": unmixed.labels, "batch_size": 8}
+        monkeypatch.setattr(theirs, "make_params", lambda _, params=params: params)
+        images, labels = theirs(unmixed.images.contiguous(), unmixed.labels)
+        assert torch.equal(ours.images, images)
+        assert ours.lam.item() == pytest.approx(1 - taken.sum().item() / 36)
+        one_hot = torch.nn.functional.one_hot
+        ours_labels = ours.lam * one_hot(ours.labels, 32) + (1 - ours.lam) * one_hot(ours.partners, 32)
+        assert torch.allclose(ours_labels, labels, atol=1e-6)
+
+
+def test_a_batch_is_mixed_by_cutmix_or_by_mixup_and_never_by_both():
+    both = Regularizers(mixup=Mixup(alpha=1.0), cutmix=Cutmix(), crop_px=0, flip=False)
+    kinds = []
+    for batch in epoch(numbered(160), both):
+        assert batch.partners is not None
+        assert batch.lam is not None
+        own, others = (x[:, None, None, None] + 1.0 for x in (batch.labels, batch.partners))
+        if torch.equal(torch.where(batch.images == own, own, others), batch.images):
+            assert batch.lam.item() == pytest.approx((batch.images[0, 0] == own[0]).float().mean().item())
+            kinds.append("cutmix")
+        else:
+            assert torch.allclose(batch.images, (batch.lam * own + (1 - batch.lam) * others).expand_as(batch.images))
+            kinds.append("mixup")
+    assert set(kinds) == {"cutmix", "mixup"}
+
+
 def test_the_rotation_head_sees_unmixed_cut_out_images_in_all_views():
     mixed = epoch(noise(16), EVERYTHING.model_copy(update={"rotation": Rotation(weight=1.0)}))[0]
-    unmixed = epoch(noise(16), EVERYTHING.model_copy(update={"rotation": Rotation(weight=1.0), "mixup": None}))[0]
+    unmixed = epoch(noise(16), EVERYTHING.model_copy(update={"rotation": Rotation(weight=1.0), **OFF}))[0]
     assert mixed.rotated is not None
     assert unmixed.rotated is not None
     assert mixed.turns is not None

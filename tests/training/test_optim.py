@@ -70,6 +70,23 @@ def test_the_schedule_of_a_hand_worked_training():
     assert lrs == pytest.approx(expected)
 
 
+def test_onecycle_rises_and_falls_in_straight_lines():
+    lrs = [lr_at(step, 6, 1.0, Schedule(name="onecycle", warmup=1 / 3)) for step in range(6)]
+    assert lrs == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
+
+
+def test_step_divides_at_the_milestones_of_the_paper():
+    # He et al. 2016: 0.1, divided by 10 at 32k and 48k of 64k iterations.
+    schedule = Schedule(name="step", warmup=0.0)
+    lrs = [lr_at(step, 64_000, 0.1, schedule) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert lrs == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_constant_stays_at_the_peak_after_the_warm_up():
+    lrs = [lr_at(step, 10, 0.3, Schedule(name="constant", warmup=0.2)) for step in range(10)]
+    assert lrs == pytest.approx([0.15] + [0.3] * 9)
+
+
 @given(st.integers(1, 300), st.floats(0, 1), st.floats(1e-6, 100))
 def test_the_learning_rate_rises_to_the_peak_then_falls(steps: int, warmup: float, peak: float):
     lrs = [lr_at(step, steps, peak, Schedule(warmup=warmup)) for step in range(steps)]
