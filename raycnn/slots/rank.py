@@ -101,7 +101,7 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
     import torch
 
     place.beaten = 0.0
-    _title(f"ray::{assignment.task.name} rank {place.rank}")
+    _title(f"{assignment.task.name} rank {place.rank}")
     torch.manual_seed(assignment.task.seed)  # for a user's code that draws from the global generator
     status, reason, at = "done", "", 0.0
     try:
@@ -113,7 +113,7 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    _title(f"ray::slot-{place.slot} rank {place.rank} (idle)")
+    _title(f"slot-{place.slot} rank {place.rank} (idle)")
     return Ended(status, reason, _collectives(place.size), at)
 
 
@@ -136,5 +136,8 @@ def _device() -> Any:
 
 
 def _title(text: str) -> None:
-    """The process's title: what the dashboard's node page, ps and nvidia-smi show."""
-    ray._raylet.setproctitle(text)  # pyright: ignore as Ray itself sets it
+    """The process's title: what the dashboard's node page, ps and nvidia-smi show. After each call of the actor (Ray
+    Train polls it) Ray sets the title to the name of its class, so that name is changed too."""
+    for actor in ray._private.worker.global_worker.actors.values():  # pyright: ignore private; there is one
+        type(actor).__name__ = text
+    ray._raylet.setproctitle(f"ray::{text}")  # pyright: ignore as Ray itself sets it

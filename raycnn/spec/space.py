@@ -137,6 +137,7 @@ class RegularizersSpace(Spec):
     crop_px: Whole = 4
     flip: Flag = True
     label_smoothing: Real = 0.0
+    ema_decay: Real = 0.0
 
 
 class SgdSpace(Spec):

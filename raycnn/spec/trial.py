@@ -74,6 +74,9 @@ class Regularizers(Spec):
     crop_px: int = Field(default=4, ge=0, le=64, description="padding of the random crop, pixels; 0: no crop")
     flip: bool = Field(default=True, description="mirror half of the images")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema_decay: float = Field(
+        default=0.0, ge=0, lt=1, description="per step, of the moving average of weights that is evaluated; 0: none"
+    )
 
 
 class Sgd(Spec):

@@ -40,11 +40,15 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All that a training needs to go on, and a score to be made. `history` has a record for each finished epoch."""
+    """All that a training needs to go on, and a score to be made. `history` has a record for each finished epoch.
+
+    averaged: the moving average of the model, as torch's AveragedModel stores it; it is what is scored. None: no EMA.
+    """
 
     spec: TrialSpec
     history: list[EpochRecord]
     model: dict[str, Any]
+    averaged: dict[str, Any] | None
     optimizer: dict[str, Any]
     classes: int
     image_px: int
@@ -67,6 +71,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
         "spec": checkpoint.spec.model_dump_json(),
         "history": [asdict(record) for record in checkpoint.history],
         "model": checkpoint.model,
+        "averaged": checkpoint.averaged,
         "optimizer": checkpoint.optimizer,
         "classes": checkpoint.classes,
         "image_px": checkpoint.image_px,
@@ -132,6 +137,7 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
             spec=TrialSpec.model_validate_json(plain["spec"]),
             history=[EpochRecord(**record) for record in plain["history"]],
             model=plain["model"],
+            averaged=plain["averaged"],
             optimizer=plain["optimizer"],
             classes=plain["classes"],
             image_px=plain["image_px"],
@@ -162,7 +168,11 @@ def restore_classifier(checkpoint: Checkpoint, device: torch.device) -> Classifi
     network = models.build(spec.model, checkpoint.image_px)
     rotation = spec.regularizers.rotation is not None
     classifier = Classifier(network, checkpoint.classes, checkpoint.mean, checkpoint.std, rotation)
-    classifier.load_state_dict(checkpoint.model)
+    if checkpoint.averaged is None:
+        classifier.load_state_dict(checkpoint.model)
+    else:
+        average = {key.removeprefix("module."): value for key, value in checkpoint.averaged.items()}
+        classifier.load_state_dict({key: average[key] for key in checkpoint.model})
     return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 

@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raycnn import models
 from raycnn.errors import RaycnnError, SpecError
@@ -87,7 +89,7 @@ def train(
             checkpoints.save(_checkpoint(run, history), directory)
             saved_at = time.monotonic()
         on_epoch(history[-1])
-    return run.classifier.eval()
+    return run.evaluated.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,16 @@ class _Run:
     images: Images
     steps: int
     classifier: Classifier
+    averaged: AveragedModel | None  # over the steps; Tarvainen & Valpola 2017, arXiv:1703.01780, section 2
     model: nn.Module  # the classifier's step, compiled and parallel if it is
     optimizer: torch.optim.Optimizer
     precision: str
     group: Group
+
+    @property
+    def evaluated(self) -> Classifier:
+        """The classifier that is evaluated, and that the training is for."""
+        return self.classifier if self.averaged is None else cast(Classifier, self.averaged.module)
 
 
 def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[float, float]:
@@ -127,6 +135,8 @@ def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[fl
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         run.optimizer.step()
+        if run.averaged is not None:
+            run.averaged.update_parameters(run.classifier)
         total += loss.detach()
         step += 1
     if run.group.size > 1:
@@ -145,13 +155,14 @@ def share_weight(batch_size: int, group: Group) -> float:
 
 def _evaluate(run: _Run, epoch: int, corrupted: bool) -> dict[str, float]:
     """The metrics of an epoch's record."""
-    average_buffers(run.classifier, run.group)
+    for classifier in {run.classifier, run.evaluated}:
+        average_buffers(classifier, run.group)
     if run.spec.train_on == "all":
         return {}
-    error, loss = evaluate(run.classifier, run.data.validation, run.precision, run.group)
+    error, loss = evaluate(run.evaluated, run.data.validation, run.precision, run.group)
     metrics = {"val/clean_error": error, "val/clean_loss": loss}
     if corrupted and run.data.corrupted is not None:
-        metrics["val/corruption_error"] = evaluate(run.classifier, run.data.corrupted, run.precision, run.group)[0]
+        metrics["val/corruption_error"] = evaluate(run.evaluated, run.data.corrupted, run.precision, run.group)[0]
     return metrics
 
 
@@ -160,10 +171,11 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: G
     images = _training_images(spec, data)
     steps = _steps_per_epoch(spec, len(images.labels), group)
     classifier = _new_classifier(spec, data, device)
+    averaged = _averaged(classifier, spec.regularizers.ema_decay)
     model = _step_module(classifier, spec, group, device)
     optimizer = make_optimizer(classifier, spec.optimizer)
     precision = resolve_precision(spec.precision, device)
-    return _Run(spec, data, images, steps, classifier, model, optimizer, precision, group)
+    return _Run(spec, data, images, steps, classifier, averaged, model, optimizer, precision, group)
 
 
 def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
@@ -191,6 +203,14 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -
     return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 
+def _averaged(classifier: Classifier, decay: float) -> AveragedModel | None:
+    """A moving average of weights and of batch norm's statistics: what the first step leaves, then decay * average +
+    (1 - decay) * weights."""
+    if not decay:
+        return None
+    return AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
 def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: torch.device) -> nn.Module:
     module: nn.Module = StepLogits(classifier)
     if group.size > 1:
@@ -206,6 +226,8 @@ def _restore(run: _Run, directory: Path | None, device: torch.device, note: Call
         return []
     run.classifier.load_state_dict(found.model)
     run.optimizer.load_state_dict(found.optimizer)
+    if run.averaged is not None and found.averaged is not None:
+        run.averaged.load_state_dict(found.averaged)
     return list(found.history)
 
 
@@ -214,6 +236,7 @@ def _checkpoint(run: _Run, history: list[EpochRecord]) -> Checkpoint:
         spec=run.spec,
         history=list(history),
         model=run.classifier.state_dict(),
+        averaged=None if run.averaged is None else run.averaged.state_dict(),
         optimizer=run.optimizer.state_dict(),
         classes=run.data.classes,
         image_px=run.data.train.images.shape[-1],

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from raycnn.errors import SpecError
 from raycnn.spec.trial import (
     Adamw,
+    Cutmix,
     Cutout,
     Mixup,
     Optimizer,
@@ -18,12 +20,20 @@ from raycnn.spec.trial import (
     Sgd,
     TrialSpec,
 )
-from raycnn.training.checkpoint import LAST, EpochRecord
+from raycnn.training.batches import Group
+from raycnn.training.checkpoint import LAST, EpochRecord, load_classifier
+from raycnn.training.evaluate import evaluate
 from raycnn.training.loop import TrainingData, TrainingDiverged, train
 
 CPU = torch.device("cpu")
 EVERYTHING = Regularizers(
-    cutout=Cutout(size_px=2), mixup=Mixup(alpha=0.3), rotation=Rotation(weight=0.3), crop_px=1, label_smoothing=0.1
+    cutout=Cutout(size_px=2),
+    mixup=Mixup(alpha=0.3),
+    cutmix=Cutmix(),
+    rotation=Rotation(weight=0.3),
+    crop_px=1,
+    label_smoothing=0.1,
+    ema_decay=0.9,
 )
 
 
@@ -151,6 +161,33 @@ def test_checkpoints_are_written_no_more_often_than_asked_but_at_the_end(
         on_epoch=lambda _: seen.append((tmp_path / LAST).exists()),
     )
     assert seen == [False, True]
+
+
+def test_the_average_of_weights_follows_its_formula_and_is_what_is_evaluated_and_scored(
+    spec: TrialSpec, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[dict[str, torch.Tensor]] = []
+    update = AveragedModel.update_parameters
+
+    def watched(self: AveragedModel, model: torch.nn.Module) -> None:
+        seen.append({name: value.detach().clone() for name, value in model.state_dict().items()})
+        update(self, model)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", watched)
+    spec = with_(spec, regularizers=Regularizers(crop_px=1, ema_decay=0.6))
+    records: list[EpochRecord] = []
+    result = train(spec, data, CPU, directory=tmp_path, on_epoch=records.append)
+    assert len(seen) == 6
+    for name, value in result.state_dict().items():
+        if value.is_floating_point():
+            expected = seen[0][name]
+            for weights in seen[1:]:
+                expected = 0.6 * expected + 0.4 * weights[name]
+            assert torch.allclose(value, expected, atol=1e-6), name
+    metrics = records[-1].metrics
+    assert evaluate(result, data.validation, "fp32", Group()) == (metrics["val/clean_error"], metrics["val/clean_loss"])
+    scored = load_classifier(tmp_path / LAST).state_dict()
+    assert all(torch.equal(scored[name], value) for name, value in result.state_dict().items())
 
 
 def test_a_training_that_diverges_says_where(spec: TrialSpec, data: TrainingData):
