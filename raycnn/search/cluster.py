@@ -26,6 +26,9 @@ SETTINGS = {
 }
 
 
+TOKEN = Path("~/.ray/auth_token").expanduser()
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process."""
@@ -38,6 +41,8 @@ def prepare_environment(log: Path) -> None:
     """Changes this process: settings for Ray, and its words go to `log` instead of the screen. Before importing Ray."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if TOKEN.exists():  # `ray start` asks for it where it exists, but ray.init does not send it unasked
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
@@ -70,9 +75,8 @@ def connect(address: str | None) -> Cluster:
         logger.handlers, logger.propagate = [], True
     # Without asking log_to_driver, Ray prints what its daemons report as errors.
     ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore private
-    token = Path("~/.ray/auth_token").expanduser()
-    if token.exists() and token.stat().st_uid == os.getuid():
-        token.chmod(0o600)  # Ray writes it readable for everybody
+    if TOKEN.exists() and TOKEN.stat().st_uid == os.getuid():
+        TOKEN.chmod(0o600)  # Ray writes it readable for everybody
     return Cluster(dashboard=context.dashboard_url or "", ours=address is None)
 
 

@@ -23,7 +23,7 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(workloads)
-    ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
     yield ray
     ray.shutdown()
 
