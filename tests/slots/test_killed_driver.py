@@ -2,10 +2,12 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +56,8 @@ def head(tmp_path: Path) -> Iterator[str]:
             probe.bind(("127.0.0.1", 0))
         port, dashboard, agent = (probe.getsockname()[1] for probe in (first, second, third))
     command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"]
-    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    folder = tempfile.mkdtemp(prefix="ray-")  # of its own, or this would be the Ray that others on this machine find
+    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}"]
     with (tmp_path / "head.txt").open("w") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, start_new_session=True, env=os.environ | TOKEN
@@ -69,6 +72,7 @@ def head(tmp_path: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # what it started is of its group; `ray stop` would stop every Ray here
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_killed_driver_leaves_no_actor_worker_or_placement_group_on_the_cluster(head, tmp_path):
