@@ -41,8 +41,6 @@ def prepare_environment(log: Path) -> None:
     """Changes this process: settings for Ray, and its words go to `log` instead of the screen. Before importing Ray."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if TOKEN.exists():  # `ray start` asks for it where it exists, but ray.init does not send it unasked
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
@@ -58,6 +56,10 @@ def connect(address: str | None) -> Cluster:
     os.environ.pop("RAY_ADDRESS", None) if address is None else None
     if address is None:
         _use_a_free_agent_port()
+    elif TOKEN.exists() and "RAY_AUTH_MODE" not in os.environ:
+        # Where there is a token `ray start` asks for it, but ray.init does not send it.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        ray._raylet.Config.initialize("")  # pyright: ignore as Ray itself does for a cluster that it starts
     try:
         context = ray.init(
             address=address or "local",
