@@ -60,8 +60,10 @@ def _search(run: Run) -> Facts:
     scheduler = f"asha, one in {search.reduction_factor} goes on" if search.scheduler == "asha" else "no early stopping"
     final = "off"
     if isinstance(finals, Finals):
+        epochs = finals.epochs or run.spec.budget.epochs
         final = (
-            f"the best {finals.top} and the baseline, {finals.seeds} seeds each, scored on {', '.join(finals.score)}"
+            f"the best {finals.top} and the baseline, {finals.seeds} seeds each, {epochs} epochs on all training "
+            f"images, scored on {', '.join(finals.score)}"
         )
     return {
         "trials": f"{len(run.trials)} of {search.trials}: {told}" if told else f"0 of {search.trials}",
