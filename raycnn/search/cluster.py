@@ -53,8 +53,8 @@ def connect(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`. Raises ClusterError."""
     import ray
 
-    os.environ.pop("RAY_ADDRESS", None) if address is None else None
     if address is None:
+        os.environ.pop("RAY_ADDRESS", None)
         _use_a_free_agent_port()
     elif TOKEN.exists() and "RAY_AUTH_MODE" not in os.environ:
         # Where there is a token `ray start` asks for it, but ray.init does not send it.

@@ -155,8 +155,9 @@ def share_weight(batch_size: int, group: Group) -> float:
 
 def _evaluate(run: _Run, epoch: int, corrupted: bool) -> dict[str, float]:
     """The metrics of an epoch's record."""
-    for classifier in {run.classifier, run.evaluated}:
-        average_buffers(classifier, run.group)
+    average_buffers(run.classifier, run.group)
+    if run.averaged is not None:
+        average_buffers(run.evaluated, run.group)
     if run.spec.train_on == "all":
         return {}
     error, loss = evaluate(run.evaluated, run.data.validation, run.precision, run.group)
