@@ -11,14 +11,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycnn import models
 from raycnn.models.classifier import Classifier
-from raycnn.spec.trial import Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
+from raycnn.spec.trial import Cutmix, Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
 from raycnn.training.batches import Group, Images, batches, epoch_generator
 from raycnn.training.evaluate import evaluate
 from raycnn.training.loop import EpochRecord, TrainingData, TrainingDiverged, share_weight, train
 from raycnn.training.loss import StepLogits, training_loss
 
 BATCH = 7  # not divisible by two: the ranks' shares differ
-EVERYTHING = Regularizers(cutout=Cutout(size_px=2), mixup=Mixup(alpha=1.0), rotation=Rotation(weight=0.5), crop_px=1)
+EVERYTHING = Regularizers(
+    cutout=Cutout(size_px=2), mixup=Mixup(alpha=1.0), cutmix=Cutmix(), rotation=Rotation(weight=0.5), crop_px=1
+)
 
 
 class Stop(Exception):
@@ -89,7 +91,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         batch_size=33,
         optimizer=optimizer,
         precision="fp32",
-        regularizers=Regularizers(crop_px=1),
+        regularizers=Regularizers(crop_px=1, ema_decay=0.5),
     )
     mp.spawn(run_rank, (2, data, spec, folder), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     mp.spawn(run_rank, (1, data, spec, folder), nprocs=1)  # pyright: ignore[reportPrivateImportUsage]
