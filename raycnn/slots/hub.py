@@ -109,7 +109,6 @@ class Hub:
             if s.generation != generation:
                 self._attach(slot, s, generation)
             s.workers[rank] = worker
-            self.changed.notify_all()
             return s.starts <= self.max_starts
 
     async def prepared_with(self) -> tuple[Any] | None:

@@ -92,7 +92,6 @@ class SlotPool:
         ray.kill(self.hub)
 
     def _serve(self, slot: int, added: Any) -> None:
-        trainer = self._trainer(slot)
         with contextlib.suppress(RayError):
             ray.get(added)
         self._starting.acquire()
@@ -102,13 +101,12 @@ class SlotPool:
         reason = "a slot gave up: its workers die before they are ready"
         for _ in range(3):  # another controller where the controller itself died
             try:
-                trainer.fit()
+                self._trainer(slot).fit()
                 break
             except Exception as error:  # reported to the hub below, with the tasks that it fails
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             if self._closing:
                 break
-            trainer = self._trainer(slot)
         if not self._closing:
             with contextlib.suppress(RayError):
                 ray.get(self.hub.slot_gone.remote(slot, reason))
