@@ -19,11 +19,13 @@ def build(name: str, image_px: int) -> "Network":
     Raises SpecError for an unknown name and for images too small. Torch is imported here and not above, so that a spec
     can be checked against NAMES in no time.
     """
-    from raycnn.models import fastnet, preact, resnet
+    from raycnn.models import airbench, fastnet, preact, resnet
 
     match name:
         case "fastnet":
             return fastnet.FastNet(image_px)
+        case "airbench94":
+            return airbench.Airbench(image_px)
         case "resnet20" | "resnet32" | "resnet56":
             return resnet.cifar_resnet(int(name.removeprefix("resnet")))
         case "resnet18":

@@ -1,7 +1,7 @@
 """Classifier: a network with its normalisation and its heads, so that it cannot be scored with the wrong constants."""
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,15 @@ class Network(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """(batch, 3, side, side) normalised float -> (batch, width)."""
+        ...
+
+
+@runtime_checkable
+class BeginsWithData(Protocol):
+    """A network whose initial weights depend on the training images."""
+
+    def begin_with(self, images: Tensor) -> None:
+        """Changes the network. images: (n, 3, side, side), some training images, normalised."""
         ...
 
 

@@ -11,7 +11,16 @@ from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Model = Literal[
-    "fastnet", "resnet20", "resnet32", "resnet56", "resnet18", "preact18", "wrn-16-8", "wrn-40-2", "wrn-28-10"
+    "fastnet",
+    "airbench94",
+    "resnet20",
+    "resnet32",
+    "resnet56",
+    "resnet18",
+    "preact18",
+    "wrn-16-8",
+    "wrn-40-2",
+    "wrn-28-10",
 ]
 
 

@@ -12,8 +12,8 @@ All of an epoch's random choices are drawn at its start, on the CPU, for all ran
 device and for any number of ranks. A rank then prepares its own share of each batch, and no device waits for the host.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """An epoch's random choices, (steps, batch, …) each, None where the regularizer is off."""
+    """Random choices of an epoch, (steps, batch, …) each, None where the regularizer is off."""
 
     order: Tensor
     corners: Tensor | None
@@ -69,6 +69,15 @@ class Choices:
     turns: Tensor | None
     lambdas: Tensor | None
     boxes: Tensor | None
+
+    def at(self, step: Tensor) -> "Choices":
+        """Those of one step (1,), without the first dimension."""
+        return self.each(lambda _, values: values.index_select(0, step)[0])
+
+    def each(self, change: Callable[[str, Tensor], Tensor]) -> "Choices":
+        """With change(name, values) in the place of the values that there are."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(name, values) for name, values in given.items() if values is not None})
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -99,20 +108,23 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
     return Choices(order, corners, flips, centres, turns, lambdas, boxes)
 
 
-def batches(
+def epoch_choices(
+    data: Images, batch_size: int, regularizers: Regularizers, generator: torch.Generator, group: Group
+) -> Choices:
+    """The random choices of one epoch of `data`, this rank's share of each batch, on the device of `data`."""
+    choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, generator)
+    return _share(choices, group, batch_size, data.images.device)
+
+
+def batch_at(
     data: Images,
-    batch_size: int,
+    choices: Choices,
+    step: Tensor,
     regularizers: Regularizers,
     normalise: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-    group: Group,
-) -> Iterator[Batch]:
-    """One epoch of `data`, this rank's share of each batch of `batch_size` images."""
-    device = data.images.device
-    choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, generator)
-    share = _share(choices, group, batch_size, device)
-    for step in range(len(choices.order)):
-        yield _prepare(data, share, step, regularizers, normalise)
+) -> Batch:
+    """This rank's share of the batch of `step` (1,), int64, on the device: no value of it is needed on the host."""
+    return _prepare(data, choices.at(step), regularizers, normalise)
 
 
 def share_of(batch_size: int, group: Group) -> range:
@@ -126,56 +138,45 @@ def _share(choices: Choices, group: Group, batch_size: int, device: torch.device
     extra = [] if choices.lambdas is None and choices.boxes is None else [(places.start - 1) % batch_size]
     chosen = torch.tensor([*extra, *places])
 
-    def of_all(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.to(device, non_blocking=True)
+    def mine(name: str, values: Tensor) -> Tensor:
+        of_all_images = name in ("lambdas", "boxes")
+        return (values if of_all_images else values[:, chosen]).to(device, non_blocking=True)
 
-    def mine(values: Tensor | None) -> Tensor | None:
-        return None if values is None else of_all(values[:, chosen])
-
-    return Choices(
-        order=choices.order[:, chosen].to(device, non_blocking=True),
-        corners=mine(choices.corners),
-        flips=mine(choices.flips),
-        centres=mine(choices.centres),
-        turns=mine(choices.turns),
-        lambdas=of_all(choices.lambdas),
-        boxes=of_all(choices.boxes),
-    )
+    return choices.each(mine)
 
 
-def _prepare(
-    data: Images, share: Choices, step: int, regularizers: Regularizers, normalise: Callable[[Tensor], Tensor]
-) -> Batch:
-    images, labels = _gather(data.images, share.order[step]), data.labels[share.order[step]]
-    if share.corners is not None:
-        images = crop_flip.crop(images, share.corners[step], regularizers.crop_px)
-    if share.flips is not None:
-        images = crop_flip.flip(images, share.flips[step])
+def _prepare(data: Images, chosen: Choices, regularizers: Regularizers, normalise: Callable[[Tensor], Tensor]) -> Batch:
+    """chosen: one step's."""
+    images, labels = _gather(data.images, chosen.order), data.labels[chosen.order]
+    if chosen.corners is not None:
+        images = crop_flip.crop(images, chosen.corners, regularizers.crop_px)
+    if chosen.flips is not None:
+        images = crop_flip.flip(images, chosen.flips)
     images = normalise(images)
-    if share.centres is not None and regularizers.cutout:
-        images = cutout.cutout(images, share.centres[step], regularizers.cutout.size_px)
+    if chosen.centres is not None and regularizers.cutout:
+        images = cutout.cutout(images, chosen.centres, regularizers.cutout.size_px)
     partners = lam = rotated = turns = None
     mixed = images
-    if share.lambdas is not None or share.boxes is not None:
+    if chosen.lambdas is not None or chosen.boxes is not None:
         partners, labels = labels[:-1], labels[1:]
-        mixed, lam = _mixed(images[1:], images[:-1], share, step)
+        mixed, lam = _mixed(images[1:], images[:-1], chosen)
         images = images[1:]
-    if share.turns is not None:
-        views = share.turns[step, -len(images) :].T
+    if chosen.turns is not None:
+        views = chosen.turns[-len(images) :].T
         upright_is_there = len(views) == 4 and mixed is images
         turns, rotated = views.flatten(), rotation.rotate(images, views[1:] if upright_is_there else views)
     return Batch(mixed, labels, partners, lam, rotated, turns)
 
 
-def _mixed(images: Tensor, partners: Tensor, share: Choices, step: int) -> tuple[Tensor, Tensor]:
+def _mixed(images: Tensor, partners: Tensor, chosen: Choices) -> tuple[Tensor, Tensor]:
     """The step's mixed images, and the () weight of their own labels. An empty box and a lambda of 1 change nothing."""
     lam = torch.ones((), device=images.device)
-    if share.lambdas is not None:
-        lam = share.lambdas[step]
+    if chosen.lambdas is not None:
+        lam = chosen.lambdas
         images = mixup.mixup(images, partners, lam)
-    if share.boxes is not None:
-        images = cutmix.cutmix(images, partners, share.boxes[step])
-        lam = lam * cutmix.remaining(share.boxes[step], *images.shape[2:])
+    if chosen.boxes is not None:
+        images = cutmix.cutmix(images, partners, chosen.boxes)
+        lam = lam * cutmix.remaining(chosen.boxes, *images.shape[2:])
     return images, lam
 
 

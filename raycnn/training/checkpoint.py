@@ -16,7 +16,7 @@ from raycnn.errors import CheckpointError
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 
-FORMAT = 1
+FORMAT = 2
 CPU = torch.device("cpu")
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
@@ -42,7 +42,7 @@ class EpochRecord:
 class Checkpoint:
     """All that a training needs to go on, and a score to be made. `history` has a record for each finished epoch.
 
-    averaged: the moving average of the model, as torch's AveragedModel stores it; it is what is scored. None: no EMA.
+    averaged: the moving average of the model; it is what is scored. None: no EMA.
     """
 
     spec: TrialSpec
@@ -168,11 +168,7 @@ def restore_classifier(checkpoint: Checkpoint, device: torch.device) -> Classifi
     network = models.build(spec.model, checkpoint.image_px)
     rotation = spec.regularizers.rotation is not None
     classifier = Classifier(network, checkpoint.classes, checkpoint.mean, checkpoint.std, rotation)
-    if checkpoint.averaged is None:
-        classifier.load_state_dict(checkpoint.model)
-    else:
-        average = {key.removeprefix("module."): value for key, value in checkpoint.averaged.items()}
-        classifier.load_state_dict({key: average[key] for key in checkpoint.model})
+    classifier.load_state_dict(checkpoint.averaged or checkpoint.model)
     return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 

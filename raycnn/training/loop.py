@@ -1,32 +1,33 @@
 """`train`: one training from start to end, or on from its checkpoint."""
 
+import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raycnn import models
 from raycnn.errors import RaycnnError, SpecError
-from raycnn.models.classifier import Classifier
+from raycnn.models.classifier import BeginsWithData, Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training import checkpoint as checkpoints
-from raycnn.training.batches import Group, Images, batches, epoch_generator, share_of
+from raycnn.training.batches import Group, Images, epoch_choices, epoch_generator, share_of
 from raycnn.training.checkpoint import Checkpoint, EpochRecord
 from raycnn.training.compiling import compiled
 from raycnn.training.evaluate import average_buffers, evaluate
-from raycnn.training.loss import StepLogits, training_loss
-from raycnn.training.optim import lr_at, make_optimizer, peak_lr, set_lr
-from raycnn.training.precision import autocast, resolve_precision
+from raycnn.training.loss import StepLogits
+from raycnn.training.optim import lr_at, make_optimizer, peak_lr
+from raycnn.training.precision import resolve_precision
+from raycnn.training.steps import EagerSteps, GraphSteps, Training, steps_of
 
 ALONE = Group()
+BEGIN_IMAGES = 5000  # for weights that depend on data
 __all__ = ["EpochRecord", "Group", "Images", "TrainingData", "TrainingDiverged", "train"]
 
 
@@ -73,12 +74,13 @@ def train(
     """
     run = _prepare(spec, data, device, group)
     history = _restore(run, directory, device, note)
+    epochs = steps_of(run.training, group.size)
     if history:
         on_epoch(history[-1])
     saved_at = time.monotonic()
     for epoch in range(len(history) + 1, spec.epochs + 1):
         started = time.monotonic()
-        train_loss, lr = _train_epoch(run, epoch, on_step)
+        train_loss, lr = _train_epoch(run, epochs, epoch, on_step)
         trained = time.monotonic()
         metrics = _evaluate(run, epoch, corrupted=epoch in corruption_epochs or epoch == spec.epochs)
         evaluated = time.monotonic()
@@ -94,57 +96,41 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What stays the same through one training. images: those that are trained on; steps: in an epoch."""
+    """What stays the same through one training. steps: in an epoch."""
 
-    spec: TrialSpec
+    training: Training
     data: TrainingData
-    images: Images
     steps: int
-    classifier: Classifier
-    averaged: AveragedModel | None  # over the steps; Tarvainen & Valpola 2017, arXiv:1703.01780, section 2
-    model: nn.Module  # the classifier's step, compiled and parallel if it is
-    optimizer: torch.optim.Optimizer
-    precision: str
     group: Group
 
     @property
     def evaluated(self) -> Classifier:
         """The classifier that is evaluated, and that the training is for."""
-        return self.classifier if self.averaged is None else cast(Classifier, self.averaged.module)
+        return self.training.averaged or self.training.classifier
 
 
-def _train_epoch(run: _Run, epoch: int, on_step: Callable[[], None]) -> tuple[float, float]:
+def _train_epoch(
+    run: _Run, epochs: EagerSteps | GraphSteps, epoch: int, on_step: Callable[[], None]
+) -> tuple[float, float]:
     """Epoch number `epoch`, from 1: (mean loss over all ranks, last learning rate). Raises TrainingDiverged.
 
     The host waits for the device once, at the end.
     """
-    spec, device = run.spec, run.images.images.device
-    run.classifier.train()
-    total, lr = torch.zeros((), device=device), 0.0
-    step = (epoch - 1) * run.steps
-    weight = share_weight(spec.batch_size, run.group)
+    spec, images = run.training.spec, run.training.images
+    run.training.classifier.train()
     generator = epoch_generator(spec.seed, epoch)
-    for batch in batches(
-        run.images, spec.batch_size, spec.regularizers, run.classifier.normalise, generator, run.group
-    ):
-        on_step()
-        lr = lr_at(step, run.steps * spec.epochs, peak_lr(spec.optimizer), spec.schedule)
-        set_lr(run.optimizer, lr)
-        with autocast(run.precision, device):
-            loss = weight * training_loss(run.model, batch, spec.regularizers)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.optimizer.step()
-        if run.averaged is not None:
-            run.averaged.update_parameters(run.classifier)
-        total += loss.detach()
-        step += 1
+    choices = epoch_choices(images, spec.batch_size, spec.regularizers, generator, run.group)
+    begun, peak = (epoch - 1) * run.steps, peak_lr(spec.optimizer)
+    lrs = [lr_at(begun + step, run.steps * spec.epochs, peak, spec.schedule) for step in range(run.steps)]
+    total = epochs.epoch(choices, lrs, epoch == 1, on_step)
     if run.group.size > 1:
         dist.all_reduce(total)
     train_loss = total.item() / (run.steps * run.group.size)
     if not math.isfinite(train_loss):
-        raise TrainingDiverged(f"epoch {epoch}: the training loss is {train_loss} at learning rate {lr:.3g}. Lower it.")
-    return train_loss, lr
+        raise TrainingDiverged(
+            f"epoch {epoch}: the training loss is {train_loss} at learning rate {lrs[-1]:.3g}. Lower it."
+        )
+    return train_loss, lrs[-1]
 
 
 def share_weight(batch_size: int, group: Group) -> float:
@@ -155,28 +141,39 @@ def share_weight(batch_size: int, group: Group) -> float:
 
 def _evaluate(run: _Run, epoch: int, corrupted: bool) -> dict[str, float]:
     """The metrics of an epoch's record."""
-    average_buffers(run.classifier, run.group)
-    if run.averaged is not None:
-        average_buffers(run.evaluated, run.group)
-    if run.spec.train_on == "all":
+    training = run.training
+    average_buffers(training.classifier, run.group)
+    if training.averaged is not None:
+        average_buffers(training.averaged, run.group)
+    if training.spec.train_on == "all":
         return {}
-    error, loss = evaluate(run.evaluated, run.data.validation, run.precision, run.group)
+    error, loss = evaluate(run.evaluated, run.data.validation, training.precision, run.group)
     metrics = {"val/clean_error": error, "val/clean_loss": loss}
     if corrupted and run.data.corrupted is not None:
-        metrics["val/corruption_error"] = evaluate(run.evaluated, run.data.corrupted, run.precision, run.group)[0]
+        metrics["val/corruption_error"] = evaluate(run.evaluated, run.data.corrupted, training.precision, run.group)[0]
     return metrics
 
 
 def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: Group) -> _Run:
-    """A training before its first step. Raises SpecError."""
+    """A training before its first step. Raises SpecError.
+
+    Changes a setting of the process: on a GPU, cuDNN measures which of its convolutions is fastest for each shape.
+    """
+    torch.backends.cudnn.benchmark = device.type == "cuda"
     images = _training_images(spec, data)
     steps = _steps_per_epoch(spec, len(images.labels), group)
     classifier = _new_classifier(spec, data, device)
-    averaged = _averaged(classifier, spec.regularizers.ema_decay)
-    model = _step_module(classifier, spec, group, device)
-    optimizer = make_optimizer(classifier, spec.optimizer)
-    precision = resolve_precision(spec.precision, device)
-    return _Run(spec, data, images, steps, classifier, averaged, model, optimizer, precision, group)
+    training = Training(
+        spec,
+        images,
+        classifier,
+        averaged=copy.deepcopy(classifier).requires_grad_(False) if spec.regularizers.ema_decay else None,
+        model=_step_module(classifier, spec, group, device),
+        optimizer=make_optimizer(classifier, spec.optimizer),
+        precision=resolve_precision(spec.precision, device),
+        share_weight=share_weight(spec.batch_size, group),
+    )
+    return _Run(training, data, steps, group)
 
 
 def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
@@ -201,15 +198,10 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -
         torch.manual_seed(spec.seed)
         network = models.build(spec.model, data.train.images.shape[-1])
         classifier = Classifier(network, data.classes, data.mean, data.std, spec.regularizers.rotation is not None)
-    return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
-
-
-def _averaged(classifier: Classifier, decay: float) -> AveragedModel | None:
-    """A moving average of weights and of batch norm's statistics: what the first step leaves, then decay * average +
-    (1 - decay) * weights."""
-    if not decay:
-        return None
-    return AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    classifier = classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if isinstance(network, BeginsWithData):
+        network.begin_with(classifier.normalise(data.train.images[:BEGIN_IMAGES]))
+    return classifier
 
 
 def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: torch.device) -> nn.Module:
@@ -222,23 +214,26 @@ def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: 
 
 def _restore(run: _Run, directory: Path | None, device: torch.device, note: Callable[[str], None]) -> list[EpochRecord]:
     """Changes the classifier and optimizer of `run` to those of the checkpoint; its history, empty without one."""
-    found = None if directory is None else checkpoints.load(directory, run.spec, device, note)
+    found = None if directory is None else checkpoints.load(directory, run.training.spec, device, note)
     if found is None:
         return []
-    run.classifier.load_state_dict(found.model)
-    run.optimizer.load_state_dict(found.optimizer)
-    if run.averaged is not None and found.averaged is not None:
-        run.averaged.load_state_dict(found.averaged)
+    training = run.training
+    training.classifier.load_state_dict(found.model)
+    if training.averaged is not None and found.averaged is not None:
+        training.averaged.load_state_dict(found.averaged)
+    groups = training.optimizer.state_dict()["param_groups"]  # these follow from the spec and the device
+    training.optimizer.load_state_dict({"state": found.optimizer["state"], "param_groups": groups})
     return list(found.history)
 
 
 def _checkpoint(run: _Run, history: list[EpochRecord]) -> Checkpoint:
+    training = run.training
     return Checkpoint(
-        spec=run.spec,
+        spec=training.spec,
         history=list(history),
-        model=run.classifier.state_dict(),
-        averaged=None if run.averaged is None else run.averaged.state_dict(),
-        optimizer=run.optimizer.state_dict(),
+        model=training.classifier.state_dict(),
+        averaged=None if training.averaged is None else training.averaged.state_dict(),
+        optimizer=training.optimizer.state_dict(),
         classes=run.data.classes,
         image_px=run.data.train.images.shape[-1],
         mean=run.data.mean,

@@ -21,8 +21,9 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 # In millions, as the papers print them: He et al. 2016 (arXiv:1512.03385), table 6; Zagoruyko & Komodakis 2016
-# (arXiv:1605.07146), tables 4 and 5. ResNet-18's and PreAct ResNet-18's are those of the usual CIFAR versions.
+# (arXiv:1605.07146), tables 4 and 5; Jordan 2024 (arXiv:2404.00498). The ResNet-18s: as in the usual CIFAR versions.
 PUBLISHED_M = {
+    "airbench94": "1.97",
     "resnet20": "0.27",
     "resnet32": "0.46",
     "resnet56": "0.85",
@@ -133,7 +134,7 @@ def test_gradients_reach_the_images():
 
 
 def test_a_network_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(SpecError, match=r"'resnet19' is not known. Choose one of fastnet, resnet20, resnet32"):
+    with pytest.raises(SpecError, match=r"'resnet19' is not known. Choose one of fastnet, airbench94, resnet20"):
         models.build("resnet19", 32)
 
 
@@ -145,3 +146,32 @@ def test_images_too_small_for_fastnet_are_refused():
 def test_the_names_are_known_without_torch():
     code = "import sys; from raycnn.models import NAMES; assert 'torch' not in sys.modules; assert 'fastnet' in NAMES"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_airbench_begins_with_filters_that_whiten_patches_of_the_training_images():
+    from raycnn.models.airbench import Airbench
+
+    random = torch.Generator().manual_seed(0)
+    network = Airbench(32)
+    images = torch.nn.functional.avg_pool2d(torch.randn(200, 3, 40, 40, generator=random), 9, stride=1, padding=4)
+    images = images[:, :, 4:36, 4:36] * 9 + torch.tensor([0.5, 0.0, -0.5])[:, None, None]
+    network.begin_with(images)
+    answers = network.whiten(images)
+    assert torch.equal(answers[:, :12], -answers[:, 12:])
+    flat = answers[:, :12].transpose(0, 1).flatten(1)
+    moments = flat @ flat.T / flat.shape[1]
+    assert (moments - torch.diag(moments.diagonal())).abs().max() < 1e-2  # uncorrelated
+    assert moments.diagonal().max() <= 1 + 1e-3
+    assert moments[0, 0] > 0.9  # the strongest component: of unit size, the weak ones are damped
+
+
+def test_airbench_passes_its_input_on_in_the_first_filters_of_a_convolution():
+    from raycnn.models.airbench import Block
+
+    block = Block(3, 5)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(block.conv1(x)[:, :3], x, atol=1e-6)
+    assert all(
+        parameter.requires_grad == ("weight" not in name or "conv" in name)
+        for name, parameter in block.named_parameters()
+    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from raycnn.spec.trial import Cutmix, Cutout, Mixup, Regularizers, Rotation
-from raycnn.training.batches import Batch, Group, Images, batches, draw, epoch_generator, share_of
+from raycnn.training.batches import Batch, Group, Images, batch_at, draw, epoch_choices, epoch_generator, share_of
 
 PLAIN = Regularizers(crop_px=0, flip=False)
 EVERYTHING = Regularizers(
@@ -48,7 +48,9 @@ def epoch(
     normalise: Callable[[Tensor], Tensor] = unchanged,
     seed: int = 0,
 ) -> list[Batch]:
-    return list(batches(data, batch_size, regularizers, normalise, epoch_generator(seed, 0), group))
+    choices = epoch_choices(data, batch_size, regularizers, epoch_generator(seed, 0), group)
+    steps = torch.arange(len(choices.order)).split(1)
+    return [batch_at(data, choices, step, regularizers, normalise) for step in steps]
 
 
 def test_an_epoch_holds_every_image_once_with_its_own_label():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from raycnn import models
 from raycnn.spec.trial import Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
 from raycnn.training.loop import EpochRecord, TrainingData, train
 
@@ -57,3 +58,15 @@ except SpecError as error:
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.startswith("compile: torch.compile does not work here (")
     assert run.stdout.endswith("Install a C++ compiler (g++), or set compile: false.\n")
+
+
+@pytest.mark.parametrize("name", ["fastnet", "airbench94"])
+def test_networks_that_end_in_a_maximum_have_finite_gradients_compiled_in_bf16(name: str):
+    torch.manual_seed(0)
+    network = models.build(name, 32)
+    assert isinstance(network, torch.nn.Module)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = torch.compile(network.features, dynamic=False)(torch.randn(16, 3, 32, 32))
+    features.float().square().mean().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())

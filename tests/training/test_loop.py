@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from raycnn.errors import SpecError
+from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import (
     Adamw,
     Cutmix,
@@ -20,6 +20,7 @@ from raycnn.spec.trial import (
     Sgd,
     TrialSpec,
 )
+from raycnn.training import steps
 from raycnn.training.batches import Group
 from raycnn.training.checkpoint import LAST, EpochRecord, load_classifier
 from raycnn.training.evaluate import evaluate
@@ -167,13 +168,13 @@ def test_the_average_of_weights_follows_its_formula_and_is_what_is_evaluated_and
     spec: TrialSpec, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[dict[str, torch.Tensor]] = []
-    update = AveragedModel.update_parameters
+    average = steps._average
 
-    def watched(self: AveragedModel, model: torch.nn.Module) -> None:
+    def watched(averaged: Classifier, model: Classifier, decay: float) -> None:
         seen.append({name: value.detach().clone() for name, value in model.state_dict().items()})
-        update(self, model)
+        average(averaged, model, decay)
 
-    monkeypatch.setattr(AveragedModel, "update_parameters", watched)
+    monkeypatch.setattr(steps, "_average", watched)
     spec = with_(spec, regularizers=Regularizers(crop_px=1, ema_decay=0.6))
     records: list[EpochRecord] = []
     result = train(spec, data, CPU, directory=tmp_path, on_epoch=records.append)

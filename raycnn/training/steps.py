@@ -1,0 +1,166 @@
+"""Optimisation steps: one after the other, or, on a GPU, as one CUDA graph that is replayed.
+
+A step of a small network is a few hundred kernels of microseconds each, which Python cannot launch as fast as a GPU
+runs them. Captured once, a whole step (choice of the batch, augmentation, both passes, optimizer, average) costs the
+host one call. All that changes from step to step lies on the device: the step's number, the epoch's random choices, the
+learning rates. A new training, with other hyperparameters, is captured anew; that compiles nothing.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from raycnn.models.classifier import Classifier
+from raycnn.spec.trial import TrialSpec
+from raycnn.training.batches import Choices, Images, batch_at
+from raycnn.training.loss import training_loss
+from raycnn.training.optim import set_lr
+from raycnn.training.precision import autocast
+
+EAGER_STEPS = 3  # before the capture: libraries choose their kernels and allocate, and all state exists
+STEPS_AHEAD = 32  # how far the host may be ahead of the device: a heartbeat tells of steps that are nearly done
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a step reads and changes. averaged: the moving average of `classifier`, or None; model: the classifier's
+    StepLogits, compiled and parallel if it is; share_weight: factor of this rank's loss."""
+
+    spec: TrialSpec
+    images: Images
+    classifier: Classifier
+    averaged: Classifier | None
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: str
+    share_weight: float
+
+
+class EagerSteps:
+    """Step after step, on any device and number of ranks."""
+
+    def __init__(self, training: Training):
+        self.training = training
+
+    def epoch(self, choices: Choices, lrs: Sequence[float], first: bool, on_step: Callable[[], None]) -> Tensor:
+        """A step for each learning rate; first: it is the training's first epoch. The sum of the losses, ()."""
+        device = choices.order.device
+        steps, total = torch.arange(len(lrs), device=device), torch.zeros((), device=device)
+        for step, lr in enumerate(lrs):
+            on_step()
+            set_lr(self.training.optimizer, lr)
+            total += _optimise(self.training, choices, steps[step : step + 1], first and step == 0)
+        return total
+
+
+class GraphSteps:
+    """Steps on one GPU: the first few eagerly, then the captured one again and again. Same interface as EagerSteps."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.stream = torch.cuda.Stream()
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.eager_steps = 0
+        device = training.images.labels.device
+        self.step = torch.zeros(1, dtype=torch.int64, device=device)
+        self.total = torch.zeros((), device=device)
+        self.choices: Choices | None = None
+        self.lrs = torch.zeros(0)
+        for group in training.optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def epoch(self, choices: Choices, lrs: Sequence[float], first: bool, on_step: Callable[[], None]) -> Tensor:
+        """As EagerSteps.epoch."""
+        self._load(choices, torch.tensor(lrs))
+        before, last = torch.cuda.Event(), torch.cuda.Event()
+        for step in range(len(lrs)):
+            on_step()
+            if self.eager_steps < EAGER_STEPS:
+                self._eagerly(first and step == 0)
+            else:
+                self.graph = self.graph or self._captured()
+                self.graph.replay()
+            if step % STEPS_AHEAD == 0:
+                before.synchronize()
+                before, last = last, before
+                last.record()
+        return self.total
+
+    def _load(self, choices: Choices, lrs: Tensor) -> None:
+        """The graph reads from the same memory in every epoch."""
+        device = self.step.device
+        if self.choices is None:
+            self.choices, self.lrs = choices.each(lambda _, values: values.clone()), lrs.to(device)
+        else:
+            old = self.choices
+            choices.each(lambda name, values: getattr(old, name).copy_(values))
+            self.lrs.copy_(lrs)
+        self.step.zero_()
+        self.total.zero_()
+
+    def _eagerly(self, first: bool) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            self._one(first)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        self.eager_steps += 1
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        self.training.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
+        # thread_local: NCCL's watchdog thread asks for its events meanwhile.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            self._one(first=False)
+        return graph
+
+    def _one(self, first: bool) -> None:
+        assert self.choices is not None
+        lr = self.lrs.index_select(0, self.step)[0]
+        for group in self.training.optimizer.param_groups:
+            group["lr"].copy_(lr)
+        self.total += _optimise(self.training, self.choices, self.step, first)
+        self.step += 1
+
+
+def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
+    """How `training` makes its steps. Among several ranks they are not captured."""
+    on_gpu = training.images.labels.device.type == "cuda"
+    return GraphSteps(training) if on_gpu and ranks == 1 else EagerSteps(training)
+
+
+def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -> Tensor:
+    """Changes the classifier, its average and the optimizer: one step, perhaps the training's first. The loss, ()."""
+    spec, device = training.spec, training.images.labels.device
+    batch = batch_at(training.images, choices, step, spec.regularizers, training.classifier.normalise)
+    with autocast(training.precision, device):
+        loss = training.share_weight * training_loss(training.model, batch, spec.regularizers)
+    training.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    training.optimizer.step()
+    if training.averaged is not None:
+        _average(training.averaged, training.classifier, 0.0 if first else spec.regularizers.ema_decay)
+    return loss.detach()
+
+
+@torch.no_grad()
+def _average(averaged: Classifier, classifier: Classifier, decay: float) -> None:
+    """Changes `averaged`: decay * averaged + (1 - decay) * classifier, of weights and batch norm's statistics.
+
+    Tarvainen & Valpola 2017, arXiv:1703.01780, section 2.
+    """
+    pairs = [
+        (mean, value)
+        for mean, value in zip(
+            itertools.chain(averaged.parameters(), averaged.buffers()),
+            itertools.chain(classifier.parameters(), classifier.buffers()),
+            strict=True,
+        )
+        if mean.is_floating_point()
+    ]
+    get_ema_multi_avg_fn(decay)([mean for mean, _ in pairs], [value for _, value in pairs], 0)
