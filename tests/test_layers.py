@@ -11,7 +11,7 @@ import pytest
 import raycnn
 
 ROOT = Path(raycnn.__path__[0])
-CORE = ("errors", "spec", "data", "regularizers", "models", "training", "robustness")
+CORE = ("errors", "spec", "data", "regularizers", "models", "training", "robustness", "recipes")
 FIRST = ("errors", "spec", "data", "commands", "tune", "console")  # what a command needs to start
 
 # Imports each module with the named packages refused; prints what failed, and what came in with the rest.

@@ -1,7 +1,9 @@
 """The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
 
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -15,9 +17,10 @@ def main() -> None:
     """The entry point of `raycnn`."""
     from raycnn.commands.report import report
     from raycnn.commands.score import score
+    from raycnn.commands.train import train
     from raycnn.commands.tune import tune
 
-    run(tune, score, report)
+    run(tune, train, score, report)
 
 
 def run(*commands: Callable[..., None]) -> NoReturn:
@@ -37,3 +40,9 @@ def run(*commands: Callable[..., None]) -> NoReturn:
             print(f"raycnn: {line}", file=sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(0)
+
+
+def same_command() -> str:
+    """What was typed, to be typed again."""
+    module = {"tune.py": "raycnn.tune", "__main__.py": "raycnn"}.get(Path(sys.argv[0]).name)
+    return shlex.join([*(["python", "-m", module] if module else ["raycnn"]), *sys.argv[1:]])

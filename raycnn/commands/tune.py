@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raycnn.commands import INTERRUPTED
+from raycnn.commands import INTERRUPTED, same_command
 from raycnn.errors import SpecError
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
@@ -51,7 +51,7 @@ def tune(
 
 def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:
     from raycnn.console import Console
-    from raycnn.search.run import Request, resume_command, run_search
+    from raycnn.search.run import Request, run_search
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, _interrupt)
@@ -60,9 +60,7 @@ def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str |
         report = run_search(Request(spec, directory, root, address), console)
     except KeyboardInterrupt:
         console.close()
-        print(
-            f"\nInterrupted; nothing finished is lost. Resume with:\n  {resume_command(sys.argv[1:])}", file=sys.stderr
-        )
+        print(f"\nInterrupted; nothing finished is lost. Resume with:\n  {same_command()}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
         console.close()

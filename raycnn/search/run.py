@@ -1,7 +1,6 @@
 """One search from start to end: `run_search`."""
 
 import importlib
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -51,10 +50,10 @@ def run_search(request: Request, observer: Observer) -> Path:
 
 def check_scores(spec: SearchSpec, data_root: Path | None) -> None:
     """Raises DataError now for what the scoring would miss hours later."""
-    from raycnn.search.scoring import benchmark_directories
+    from raycnn.robustness.units import benchmark_directories
 
     if isinstance(spec.finals, Finals):
-        benchmark_directories(spec, data_root)
+        benchmark_directories(spec.finals, spec.data, data_root)
 
 
 def _search_and_score(request: Request, images: "Future[SearchImages]", observer: Observer) -> None:
@@ -188,8 +187,3 @@ def _progress(observer: Observer) -> Callable[[str, int, int], None]:
             observer.message(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}")
 
     return progress
-
-
-def resume_command(arguments: list[str]) -> str:
-    """What to type to go on."""
-    return shlex.join(["python", "-m", "raycnn.tune", *arguments])

@@ -1,10 +1,10 @@
-"""A YAML file and `--set` flags become a SearchSpec; what is wrong becomes one line with file, line, key and mend."""
+"""A YAML file and `--set` flags become a spec, or one line for each mistake: file, line, key, what came, mend."""
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn.errors import SpecError
+from raycnn.spec.recipe import Recipe
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import (
     FloatRange,
@@ -27,30 +28,44 @@ from raycnn.spec.space import (
 from raycnn.spec.trial import Spec, TrialSpec
 from raycnn.spec.wording import TAGS, message
 
+S = TypeVar("S", bound=Spec)
+
 
 def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     """The search of a YAML 1.2 file, with `key.path=value` overrides (values are YAML too).
 
     Raises SpecError with one line for each mistake.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}). Give the path of a search space file.") from None
-    except UnicodeDecodeError:
-        raise SpecError(f"{path}: is not UTF-8 text. Give the path of a search space file.") from None
-    return search_from_text(text, str(path), overrides)
+    return search_from_text(_text(path), str(path), overrides)
 
 
 def search_from_text(text: str, where: str, overrides: Sequence[str] = ()) -> SearchSpec:
     """As `read_search`, from the file's text; `where` names it in messages."""
+    return _read(SearchSpec, text, where, overrides, _check_limits)
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """As `read_search`, of the file of one training."""
+    return _read(Recipe, _text(path), str(path), overrides, lambda _: None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: is not UTF-8 text. Give the path of a YAML file.") from None
+
+
+def _read(form: type[S], text: str, where: str, overrides: Sequence[str], check: Callable[[S], None]) -> S:
     tree = _parse(text, where)
     if not isinstance(tree, dict):
-        raise SpecError(f"{where}: holds no mapping. Start from search_spaces/joint.yaml.")
+        raise SpecError(f"{where}: holds no mapping. Start from one of the files in search_spaces.")
     sets = [_set(tree, override) for override in overrides]
     try:
-        spec = SearchSpec.model_validate_json(json.dumps(_plain(tree)))
-        _check_limits(spec)
+        spec = form.model_validate_json(json.dumps(_plain(tree)))
+        check(spec)
     except ValidationError as error:
         lines = [_line(where, tree, sets, _location(e), message(e)) for e in error.errors()]
         raise SpecError("\n".join(lines)) from None

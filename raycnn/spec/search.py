@@ -1,19 +1,18 @@
 """SearchSpec: the YAML file of a search, validated. `spec/reading.py` makes it and says what is wrong with a file."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from raycnn.spec.data import DataSpec
+from raycnn.spec.scoring import Scoring
 from raycnn.spec.space import Space
 from raycnn.spec.trial import Model, Optimizer, Spec
 
 Objective = Literal["val/clean_error", "val/corruption_error"]
 Auto = Annotated[Literal["auto"], Tag("@word")]
 ByWord = Discriminator(lambda value: "@word" if isinstance(value, str) else "@value")
-Score = Literal["cifar10-c", "cifar10-p", "generated-c", "fgsm"]
 
 
 class Budget(Spec):
@@ -76,16 +75,12 @@ class Trainer(Spec):
         return self
 
 
-class Finals(Spec):
+class Finals(Scoring):
     """Which trials are retrained on all training images, how often, and on what they are scored."""
 
     top: int = Field(default=3, ge=1, description="finalists from the front; the baseline is added")
     seeds: int = Field(default=3, ge=1, description="trainings of each")
     epochs: int | None = Field(default=None, ge=1, description="default: those of the budget")
-    score: list[Score] = Field(default=["cifar10-c", "cifar10-p", "fgsm"], description="beside the clean test images")
-    cifar10_c: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-C in the data directory")
-    cifar10_p: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-P in the data directory")
-    generated: list[str] | None = Field(default=None, description="corruptions of generated-c; default: all there are")
 
 
 class SearchSpec(Spec):

@@ -1,0 +1,66 @@
+"""`raycnn train`: one training from a file, on this machine, and what was published of it."""
+
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raycnn.commands import INTERRUPTED, same_command
+from raycnn.errors import SpecError
+from raycnn.spec.reading import read_recipe
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), such as search_spaces/recipes/cutout.yaml.")],
+    data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run directory, resumed if it exists. Default: runs/NAME.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with its own seed.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the file's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the processor. Default: one for each core.")] = None,
+) -> None:
+    """Train a recipe in this process, without Ray, score it, and print the result beside the published one.
+
+    The same command on the same run directory goes on where it was stopped.
+    """
+    spec = read_recipe(recipe, set_ or [])
+    directory = (run or Path("runs") / spec.name).absolute()
+    import torch
+
+    from raycnn.recipes import comparison, train_recipe
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise SpecError(f"--device {device}: is not known. Choose auto, cpu or cuda.")
+    gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu:
+        raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
+    if threads:
+        torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, _interrupt)
+    place = torch.device("cuda" if gpu and device != "cpu" else "cpu")
+    try:
+        _keep(spec.model_dump_json(exclude_none=True), directory)
+        root = data.absolute() if data else None
+        measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; finished epochs are kept. Resume with:\n  {same_command()}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    print("\n".join(["", *comparison(spec, measured)]))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _keep(spec: str, directory: Path) -> None:
+    """directory/recipe.yaml: what is trained, resolved."""
+    from ruamel.yaml import YAML
+
+    directory.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    YAML().dump(json.loads(spec), text)
+    (directory / "recipe.yaml").write_text(text.getvalue())

@@ -1,0 +1,131 @@
+"""Train a recipe over some seeds, in this process, score it, and hold it against what was published of it."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raycnn.data.sources import DataSet, load
+from raycnn.data.split import stratified_split
+from raycnn.robustness.results import RESULTS, Results
+from raycnn.robustness.units import Unit, score_unit, units
+from raycnn.spec.recipe import Recipe
+from raycnn.training.checkpoint import EpochRecord
+from raycnn.training.log import EpochLog
+from raycnn.training.loop import TrainingData, train
+from raycnn.training.resident import training_data
+
+SCORE_SEED = 0  # of generated corruptions
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric over the trainings of a recipe. deviation: standard deviation, None of a single training."""
+
+    mean: float
+    deviation: float | None
+    trainings: int
+
+
+def train_recipe(
+    recipe: Recipe, root: Path | None, run: Path, seeds: int, device: torch.device, say: Say
+) -> dict[str, Measured]:
+    """Train with the recipe's seed and those that follow it, `seeds` in all, and score them.
+
+    run: gets seed-<s>/ (metrics.jsonl, checkpoint.pt), robustness.parquet. What is there is not done again.
+    Returns the metrics by name, as "clean/error". Raises what loading, training and scoring raise.
+    """
+    data = load(recipe.data, root)
+    todo = list(units(recipe.scoring, recipe.data, root, data, SCORE_SEED))  # what is missing is missed now
+    resident = _training_data(recipe, data, device)
+    models = {}
+    for seed in range(recipe.training.seed, recipe.training.seed + seeds):
+        models[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
+    return _score(models, todo, data, Results(run / RESULTS), device, say)
+
+
+def comparison(recipe: Recipe, measured: Mapping[str, Measured]) -> list[str]:
+    """A table in text: a line for each published figure, then those for which nothing was published."""
+    published = {figure.metric: figure for figure in recipe.published}
+    rows = [("", "published", "measured", "difference", "source")]
+    for metric in [*published, *(name for name in measured if name not in published)]:
+        figure, found = published.get(metric), measured.get(metric)
+        rows.append(
+            (
+                metric,
+                _figure(figure.value, figure.deviation, figure.trainings) if figure else "",
+                _figure(found.mean, found.deviation, found.trainings) if found else "not scored",
+                f"{100 * (found.mean - figure.value):+.2f}" if found and figure else "",
+                figure.source if figure else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    ]
+
+
+def _figure(value: float, deviation: float | None, trainings: int | None) -> str:
+    spread = f" ± {100 * deviation:.2f}" if deviation is not None else ""
+    return f"{100 * value:.2f} %{spread}" + (f" (n={trainings})" if trainings else "")
+
+
+def _training_data(recipe: Recipe, data: DataSet, device: torch.device) -> TrainingData:
+    held_out = recipe.data.validation
+    split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
+    return training_data(data, split.train, split.validation, None, device)
+
+
+def _train(
+    recipe: Recipe, seed: int, data: TrainingData, directory: Path, device: torch.device, say: Say
+) -> torch.nn.Module:
+    spec = recipe.training.model_copy(update={"seed": seed})
+    log = EpochLog(directory)
+
+    def on_epoch(record: EpochRecord) -> None:
+        log.write(record)
+        error = record.metrics.get("val/clean_error")
+        validation = "" if error is None else f"  validation error {100 * error:.2f} %"
+        say(
+            f"seed {seed}  epoch {record.epoch}/{spec.epochs}  loss {record.train_loss:.4f}  lr {record.lr:.4g}"
+            f"{validation}  {record.train_s + record.evaluate_s:.1f} s"
+        )
+
+    return train(spec, data, device, directory=directory, on_epoch=on_epoch, note=say)
+
+
+def _score(
+    models: Mapping[tuple[str, int], torch.nn.Module],
+    todo: Sequence[Unit],
+    data: DataSet,
+    results: Results,
+    device: torch.device,
+    say: Say,
+) -> dict[str, Measured]:
+    for done, unit in enumerate(todo, start=1):
+        if missing := results.missing(unit, models):
+            results.add(score_unit({key: models[key] for key in missing}, unit, data, device))
+            say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
+    results.save()
+    return _measured(results.rows, list(models))
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, int]]) -> dict[str, Measured]:
+    """The mean over names and severities of each set's metric, over `models`. The clean images that stand beside
+    CIFAR-10-C belong to no corruption."""
+    values: dict[str, dict[tuple[str, int], list[float]]] = {}
+    for row in rows:
+        key = (row["model"], row["seed"])
+        if key in models and (row["set"] == "clean" or row["name"] != "clean"):
+            of_metric = values.setdefault(f"{row['set']}/{row['metric']}", {model: [] for model in models})
+            of_metric[key].append(row["value"])
+    found: dict[str, Measured] = {}
+    for metric, of_models in values.items():
+        means = [statistics.mean(seen) for seen in of_models.values()]
+        deviation = statistics.stdev(means) if len(means) > 1 else None
+        found[metric] = Measured(statistics.mean(means), deviation, len(means))
+    return found
