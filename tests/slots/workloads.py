@@ -20,6 +20,7 @@ def run(payload: dict[str, Any], state: Any, link: Link) -> None:
 
     fault: at which step, on which rank (None: all), how. "kill" happens once, a restarted task finds its mark.
     """
+    import ray.train.torch
     import torch
     import torch.distributed as dist
 
@@ -27,19 +28,20 @@ def run(payload: dict[str, Any], state: Any, link: Link) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     done = directory / "done"
     first = int(done.read_text()) + 1 if done.exists() else 0
-    total = torch.zeros(())
+    total = torch.zeros((), device=ray.train.torch.get_device())
+    backend = dist.get_backend() if dist.is_initialized() else None
     for step in range(first, payload.get("steps", 5)):
         time.sleep(payload.get("step_s", 0.01))
         link.beat()
         fault = payload.get("fault")
         if fault and fault["at"] == step and fault["rank"] in (None, link.rank):
             _fail(fault["how"], directory)
-        total += torch.rand(())
-        if link.size > 1:
+        total += torch.rand(()).item()
+        if backend is not None:
             dist.all_reduce(total)
         if link.rank == 0:
             done.write_text(str(step))
-        link.report(step, {"total": float(total), "pid": os.getpid(), "state": state})
+        link.report(step, {"total": float(total), "pid": os.getpid(), "state": state, "backend": backend})
 
 
 def _fail(how: str, directory: Path) -> None:
