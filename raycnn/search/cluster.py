@@ -67,10 +67,14 @@ def connect(address: str | None) -> Cluster:
             logging_level=logging.ERROR,
             **({} if address else {"dashboard_host": "127.0.0.1", "include_dashboard": True}),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises it bare where one of its processes does not start
+        words = " ".join(str(error).split())
+        reason = words if len(words) < 300 else f"… {words[-250:]}"
+        mend = "Mend that and run the same command again."
+        if address:
+            mend = "Check ray status there, or leave --address out to use this machine."
         raise ClusterError(
-            f"--address {address or 'local'}: Ray cannot be reached or started ({' '.join(str(error).split())[:200]}). "
-            "Check ray status there, or leave --address out to use this machine."
+            f"--address {address or 'local'}: Ray cannot be reached or started ({reason}). {mend}"
         ) from error
     for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
         logger = logging.getLogger(name)
