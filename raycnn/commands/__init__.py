@@ -14,7 +14,8 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main() -> None:
-    """The entry point of `raycnn`."""
+    """The entry point of `raycnn`. A user's own model is found in the current folder, as with `python -m raycnn`."""
+    sys.path.insert(0, str(Path.cwd()))
     from raycnn.commands.report import report
     from raycnn.commands.score import score
     from raycnn.commands.train import train

@@ -1,38 +1,72 @@
-"""The networks. Each has `width` and `features(images) -> (batch, width)`; `classifier.Classifier` adds the heads."""
+"""The networks. Each has `width` and `features(images) -> (batch, width)`; `classifier.Classifier` adds the heads.
 
-from typing import TYPE_CHECKING, get_args
+A user's own is `package.module:factory`, where factory(image_px) gives such a network.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from raycnn.errors import SpecError
-from raycnn.spec.trial import Model
+from raycnn.spec.trial import MODELS
 
 if TYPE_CHECKING:
     from raycnn.models.classifier import Network
 
 __all__ = ["NAMES", "build"]
 
-NAMES: tuple[str, ...] = get_args(Model)
+NAMES = MODELS
 
 
-def build(name: str, image_px: int) -> "Network":
+def build(name: str, image_px: int, dropout: float = 0.0, stochastic_depth: float = 0.0) -> "Network":
     """The network `name` for square images of `image_px`, freshly initialised from torch's random state.
 
-    Raises SpecError for an unknown name and for images too small. Torch is imported here and not above, so that a spec
-    can be checked against NAMES in no time.
+    Raises SpecError for an unknown name, for images too small, for an own network that cannot be had, and for dropout
+    or stochastic depth where the network has none. Torch is imported here and not above, so that a spec can be checked
+    against NAMES in no time.
     """
     from raycnn.models import airbench, fastnet, preact, resnet
 
+    if (has := name.partition("-")[0].rstrip("0123456789")) not in ("resnet", "preact", "wrn") and stochastic_depth:
+        raise SpecError(f"regularizers.stochastic_depth: {name} has no residual blocks. Write 0.")
+    if has not in ("preact", "wrn") and dropout:
+        raise SpecError(f"regularizers.dropout: {name} has none. Write 0, or choose preact18 or a wrn.")
     match name:
         case "fastnet":
             return fastnet.FastNet(image_px)
         case "airbench94":
             return airbench.Airbench(image_px)
         case "resnet20" | "resnet32" | "resnet56":
-            return resnet.cifar_resnet(int(name.removeprefix("resnet")))
+            return resnet.cifar_resnet(int(name.removeprefix("resnet")), stochastic_depth)
         case "resnet18":
-            return resnet.resnet18()
+            return resnet.resnet18(stochastic_depth)
         case "preact18":
-            return preact.preact18()
+            return preact.preact18(dropout, stochastic_depth)
         case "wrn-16-8" | "wrn-40-2" | "wrn-28-10":
             depth, widening = map(int, name.split("-")[1:])
-            return preact.wide_resnet(depth, widening)
-    raise SpecError(f"model: {name!r} is not known. Choose one of {', '.join(NAMES)}.")
+            return preact.wide_resnet(depth, widening, dropout, stochastic_depth)
+    if ":" in name:
+        return _own(name, image_px)
+    raise SpecError(f"model: {name!r} is not known. Choose one of {', '.join(NAMES)}, or package.module:factory.")
+
+
+def _own(name: str, image_px: int) -> "Network":
+    import torch
+
+    module, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        mend = "Start in the folder that holds it, or install it."
+        raise SpecError(f"model: {name} cannot be imported ({error}). {mend}") from error
+    network: Any = factory(image_px)
+    if not (isinstance(network, torch.nn.Module) and hasattr(network, "width") and hasattr(network, "features")):
+        raise SpecError(
+            f"model: {name} gave a {type(network).__name__}. It must give a Module with width and features."
+        )
+    made: Any = network
+    with torch.no_grad():
+        got = tuple(made.eval().features(torch.zeros(2, 3, image_px, image_px)).shape)
+    made.train()
+    if got != (2, made.width):
+        raise SpecError(f"model: {name} gives 2 images features {got}, and its width says (2, {made.width}).")
+    return made

@@ -1,36 +1,40 @@
 """Residual networks for images of about 32 px: those of He et al. for CIFAR, and ResNet-18 with a CIFAR stem."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def cifar_resnet(depth: int) -> "ResNet":
+def cifar_resnet(depth: int, stochastic_depth: float = 0.0) -> "ResNet":
     """ResNet-20, 32 or 56: 3 stages of (depth - 2) / 6 blocks. He et al. 2016, arXiv:1512.03385, section 4.2."""
     blocks, rest = divmod(depth - 2, 6)
     assert rest == 0, "depth is 6 n + 2"
-    return ResNet(stem=16, widths=(16, 32, 64), blocks=blocks, projection=False)
+    return ResNet(stem=16, widths=(16, 32, 64), blocks=blocks, projection=False, stochastic_depth=stochastic_depth)
 
 
-def resnet18() -> "ResNet":
+def resnet18(stochastic_depth: float = 0.0) -> "ResNet":
     """11.17 M parameters with a head for 10 classes. He et al. 2016, table 1, where a 3x3 convolution of stride 1
     replaces the ImageNet stem of stride 4, as is usual for CIFAR (DeVries & Taylor 2017)."""
-    return ResNet(stem=64, widths=(64, 128, 256, 512), blocks=2, projection=True)
+    widths = (64, 128, 256, 512)
+    return ResNet(stem=64, widths=widths, blocks=2, projection=True, stochastic_depth=stochastic_depth)
 
 
 class ResNet(nn.Module):
     """Stages of basic blocks; every stage but the first halves the image. projection: 1x1 convolutions as shortcuts
-    where the shape changes (option B of the paper), else strided identity padded with zero channels (option A)."""
+    where the shape changes (option B of the paper), else strided identity padded with zero channels (option A).
+    stochastic_depth: see `drop_rates`."""
 
-    def __init__(self, stem: int, widths: tuple[int, ...], blocks: int, projection: bool):
+    def __init__(self, stem: int, widths: tuple[int, ...], blocks: int, projection: bool, stochastic_depth: float):
         super().__init__()
         self.width = widths[-1]
         self.stem = _conv3x3(3, stem, 1)
         self.norm = nn.BatchNorm2d(stem)
         layers: list[nn.Module] = []
-        width = stem
+        width, rates = stem, drop_rates(stochastic_depth, len(widths) * blocks)
         for stage, out in enumerate(widths):
             for block in range(blocks):
-                layers.append(BasicBlock(width, out, 2 if stage > 0 and block == 0 else 1, projection))
+                stride = 2 if stage > 0 and block == 0 else 1
+                layers.append(BasicBlock(width, out, stride, projection, rates[len(layers)]))
                 width = out
         self.blocks = nn.Sequential(*layers)
         for module in self.modules():
@@ -45,9 +49,9 @@ class ResNet(nn.Module):
 class BasicBlock(nn.Module):
     """conv, norm, relu, conv, norm, plus the shortcut, relu."""
 
-    def __init__(self, width: int, out: int, stride: int, projection: bool):
+    def __init__(self, width: int, out: int, stride: int, projection: bool, drop_rate: float = 0.0):
         super().__init__()
-        self.stride, self.new_channels = stride, out - width
+        self.stride, self.new_channels, self.drop_rate = stride, out - width, drop_rate
         self.conv1 = _conv3x3(width, out, stride)
         self.norm1 = nn.BatchNorm2d(out)
         self.conv2 = _conv3x3(out, out, 1)
@@ -59,7 +63,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, side, side) -> (batch, out, side / stride, side / stride)."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        y = self.norm2(self.conv2(y))
+        y = drop_branch(self.norm2(self.conv2(y)), self.drop_rate, self.training)
         return F.relu(y.add_(self._shortcut(x)), inplace=True)
 
     def _shortcut(self, x: Tensor) -> Tensor:
@@ -70,6 +74,23 @@ class BasicBlock(nn.Module):
         x = x[:, :, :: self.stride, :: self.stride]
         before = self.new_channels // 2
         return F.pad(x, (0, 0, 0, 0, before, self.new_channels - before))
+
+
+def drop_rates(last: float, blocks: int) -> list[float]:
+    """For each block the share of images for which it is but its shortcut: from last / blocks up to `last`.
+
+    Stochastic depth with linear decay, Huang et al. 2016, arXiv:1603.09382, section 3.
+    """
+    return [last * (block + 1) / blocks for block in range(blocks)]
+
+
+def drop_branch(branch: Tensor, rate: float, training: bool) -> Tensor:
+    """In training, `branch` (batch, …) with the share `rate` of its images zeroed, from torch's random state, and the
+    others scaled up, so that nothing need be scaled afterwards; a new tensor. Else `branch`."""
+    if not (training and rate):
+        return branch
+    kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= rate
+    return branch * (kept / (1 - rate)).to(branch.dtype)
 
 
 def _conv3x3(width: int, out: int, stride: int) -> nn.Conv2d:

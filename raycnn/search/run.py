@@ -39,13 +39,22 @@ def run_search(request: Request, observer: Observer) -> Path:
         check_scores(request.spec, request.data_root)
         with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
-            images = thread.submit(search_images, request.spec, request.data_root, request.run, _progress(observer))
+            images = thread.submit(_images, request, observer)
             _search_and_score(request, images, observer)
         from raycnn.reporting.page import write_report
 
         finish_manifest(request.run)
         observer.phase("report")
         return write_report(request.run)
+
+
+def _images(request: Request, observer: Observer) -> SearchImages:
+    """The images of the search, and a model made for their size, so that one that cannot be had is known now."""
+    images = search_images(request.spec, request.data_root, request.run, _progress(observer))
+    from raycnn import models
+
+    models.build(request.spec.model, images.data.train.images.shape[1])
+    return images
 
 
 def check_scores(spec: SearchSpec, data_root: Path | None) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
+import raycnn
 from raycnn.errors import ClusterError, SpecError
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
@@ -75,7 +77,8 @@ def write_manifest(run: Path, facts: dict[str, Any]) -> None:
 def circumstances(resources: Resources) -> dict[str, Any]:
     """Versions, hardware, code state and command of this process, for the manifest."""
     return {
-        **{name: version(name) for name in ("raycnn", "torch", "ray", "optuna", "numpy")},
+        "raycnn": raycnn.__version__,  # not from the installation: raycnn runs from a checkout too
+        **{name: version(name) for name in ("torch", "ray", "optuna", "numpy")},
         "python": platform.python_version(),
         "hardware": {
             "cpu": _processor(),
@@ -84,7 +87,7 @@ def circumstances(resources: Resources) -> dict[str, Any]:
             "resources": resources.words(),
         },
         "git": _git_state(Path(__file__).parent),
-        "command": " ".join(["python -m raycnn.tune", *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "resumed": _now(),
     }
 

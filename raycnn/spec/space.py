@@ -88,15 +88,24 @@ Whole = Annotated[
 Flag = Annotated[
     Annotated[bool, Tag("@constant")] | Annotated[Options[bool], Tag("@choice")], Discriminator(_value_tag)
 ]
+Padding = Annotated[
+    Annotated[Literal["zero", "reflect"], Tag("@constant")] | Annotated[Options[str], Tag("@choice")],
+    Discriminator(_value_tag),
+]
+Fill = Annotated[
+    Annotated[Literal["mean", "black"], Tag("@constant")] | Annotated[Options[str], Tag("@choice")],
+    Discriminator(_value_tag),
+]
 Off = Annotated[Literal["off"], Tag("@off")]
 ByForm = Discriminator(_switch_tag)
 
 
 class CutoutSpace(Spec):
-    """Squares of mean colour, DeVries & Taylor 2017."""
+    """Blank squares, DeVries & Taylor 2017."""
 
     size_px: Whole
     holes: Whole = 1
+    fill: Fill = "mean"
 
 
 class MixupSpace(Spec):
@@ -135,9 +144,14 @@ class RegularizersSpace(Spec):
         Off | Annotated[RotationSpace, Tag("@form")] | Annotated[Branches[RotationSpace], Tag("@choice")], ByForm
     ] = "off"
     crop_px: Whole = 4
+    crop_padding: Padding = "zero"
     flip: Flag = True
+    alternating_flip: Flag = False
     label_smoothing: Real = 0.0
     ema_decay: Real = 0.0
+    dropout: Real = 0.0
+    stochastic_depth: Real = 0.0
+    sam_rho: Real = 0.0
 
 
 class SgdSpace(Spec):
@@ -147,6 +161,7 @@ class SgdSpace(Spec):
     momentum: Real = 0.9
     weight_decay: Real = 5e-4
     nesterov: Flag = True
+    clip_norm: Real = 0.0
 
 
 class AdamwSpace(Spec):
@@ -156,6 +171,7 @@ class AdamwSpace(Spec):
     beta1: Real = 0.9
     beta2: Real = 0.999
     weight_decay: Real = 0.05
+    clip_norm: Real = 0.0
 
 
 class OptimizerBranches(Spec):

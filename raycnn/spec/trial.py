@@ -4,13 +4,15 @@ Every field that a search may vary is declared here once, with its range; `spec/
 """
 
 import difflib
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Model = Literal[
+CLIP = "longest gradient, over all parameters; a longer one is shortened to it; 0: any length"
+MODELS = (
     "fastnet",
     "airbench94",
     "resnet20",
@@ -21,6 +23,24 @@ Model = Literal[
     "wrn-16-8",
     "wrn-40-2",
     "wrn-28-10",
+)
+OWN_MODEL = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"  # package.module:factory
+
+
+def _known_or_own(name: str) -> str:
+    if name not in MODELS and not re.fullmatch(OWN_MODEL, name):
+        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
+        mend = f"Did you mean {near[0]}?" if near else f"There are {', '.join(MODELS)}."
+        raise PydanticCustomError(
+            "model", 'must be a model or package.module:factory, got "{name}". {mend}', {"name": name, "mend": mend}
+        )
+    return name
+
+
+Model = Annotated[
+    str,
+    AfterValidator(_known_or_own),
+    WithJsonSchema({"anyOf": [{"enum": list(MODELS)}, {"type": "string", "pattern": OWN_MODEL}]}),
 ]
 
 
@@ -47,10 +67,13 @@ def unknown_key(key: str, known: list[str]) -> PydanticCustomError:
 
 
 class Cutout(Spec):
-    """DeVries & Taylor 2017, arXiv:1708.04552: blank squares of `size_px`, after normalisation (the mean colour)."""
+    """DeVries & Taylor 2017, arXiv:1708.04552: blank squares of `size_px`."""
 
     size_px: int = Field(ge=1, le=512, description="side of each square, pixels")
     holes: int = Field(default=1, ge=1, le=64, description="squares per image")
+    fill: Literal["mean", "black"] = Field(
+        default="mean", description="mean: cut out after normalisation, as in the paper; black: before"
+    )
 
 
 class Mixup(Spec):
@@ -81,10 +104,21 @@ class Regularizers(Spec):
     cutmix: Cutmix | None = None
     rotation: Rotation | None = None
     crop_px: int = Field(default=4, ge=0, le=64, description="padding of the random crop, pixels; 0: no crop")
+    crop_padding: Literal["zero", "reflect"] = Field(default="zero", description="what a crop sees beyond the border")
     flip: bool = Field(default=True, description="mirror half of the images")
+    alternating_flip: bool = Field(
+        default=False, description="each epoch mirrors those that the one before did not (airbench); needs flip"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema_decay: float = Field(
         default=0.0, ge=0, lt=1, description="per step, of the moving average of weights that is evaluated; 0: none"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="within the blocks of preact18 and the wrn; 0: none")
+    stochastic_depth: float = Field(
+        default=0.0, ge=0, lt=1, description="how often a residual network's last block is skipped; 0: never"
+    )
+    sam_rho: float = Field(
+        default=0.0, ge=0, le=10, description="radius of sharpness-aware minimisation, a second pass; 0: none"
     )
 
 
@@ -95,6 +129,7 @@ class Sgd(Spec):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=10, description="spares norms and biases")
     nesterov: bool = True
+    clip_norm: float = Field(default=0.0, ge=0, description=CLIP)
 
 
 class Adamw(Spec):
@@ -104,6 +139,7 @@ class Adamw(Spec):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0, le=10, description="decoupled; spares norms and biases")
+    clip_norm: float = Field(default=0.0, ge=0, description=CLIP)
 
 
 class Optimizer(Spec):

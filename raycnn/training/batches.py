@@ -3,7 +3,8 @@
     gather -> crop -> flip -> normalise -> cutout -> rotated views
                                               `---> mixup or CutMix
 
-So the squares of cutout have the mean colour, and mixup mixes images that were cut out already. The rotation head sees
+So the squares of cutout have the mean colour (black ones are cut out just before normalising), and mixup mixes images
+that were cut out already. The rotation head sees
 unmixed images, turned after everything else. Image i is mixed with image i - 1 of the global batch (the first with the
 last): the order of an epoch is random, so this is a random pairing. CutMix takes the share `probability` of the
 batches, and mixup, where it is on, all others; no batch is mixed by both.
@@ -81,18 +82,32 @@ class Choices:
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The source of all random choices of `epoch`: derived, so that no generator's state must be saved."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]))
+    """The source of all random choices of `epoch`, from 1; of what all epochs share, 0. Derived, so that no generator's
+    state must be saved."""
+    return torch.Generator().manual_seed(_derived(seed, epoch))
 
 
-def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers, generator: torch.Generator) -> Choices:
+def noise_seed(seed: int, epoch: int, rank: int) -> int:
+    """Of torch's random state, from which networks draw while an epoch is trained: each rank its own."""
+    return _derived(seed, epoch, rank)
+
+
+def _derived(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+
+
+def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers, seed: int, epoch: int) -> Choices:
     """An epoch over `count` images: a new order, of which the last, incomplete batch is dropped."""
+    generator = epoch_generator(seed, epoch)
     steps = count // batch_size
     n, r = steps * batch_size, regularizers
     shape = (steps, batch_size)
     order = torch.randperm(count, generator=generator)[:n].view(shape)
     corners = crop_flip.draw_crops(n, r.crop_px, generator).view(*shape, 2) if r.crop_px else None
     flips = crop_flip.draw_flips(n, generator).view(shape) if r.flip else None
+    if r.flip and r.alternating_flip:
+        mirrored_at_first = crop_flip.draw_flips(count, epoch_generator(seed, 0))
+        flips = mirrored_at_first[order] ^ (epoch % 2 == 0)
     centres = turns = lambdas = boxes = None
     if r.cutout:
         holes = r.cutout.holes
@@ -109,10 +124,10 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
 
 
 def epoch_choices(
-    data: Images, batch_size: int, regularizers: Regularizers, generator: torch.Generator, group: Group
+    data: Images, batch_size: int, regularizers: Regularizers, seed: int, epoch: int, group: Group
 ) -> Choices:
-    """The random choices of one epoch of `data`, this rank's share of each batch, on the device of `data`."""
-    choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, generator)
+    """The random choices of epoch `epoch`, from 1, this rank's share of each batch, on the device of `data`."""
+    choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, seed, epoch)
     return _share(choices, group, batch_size, data.images.device)
 
 
@@ -149,12 +164,15 @@ def _prepare(data: Images, chosen: Choices, regularizers: Regularizers, normalis
     """chosen: one step's."""
     images, labels = _gather(data.images, chosen.order), data.labels[chosen.order]
     if chosen.corners is not None:
-        images = crop_flip.crop(images, chosen.corners, regularizers.crop_px)
+        images = crop_flip.crop(images, chosen.corners, regularizers.crop_px, regularizers.crop_padding)
     if chosen.flips is not None:
         images = crop_flip.flip(images, chosen.flips)
+    squares, black = regularizers.cutout, regularizers.cutout is not None and regularizers.cutout.fill == "black"
+    if squares and chosen.centres is not None and black:
+        images = cutout.cutout(images, chosen.centres, squares.size_px)
     images = normalise(images)
-    if chosen.centres is not None and regularizers.cutout:
-        images = cutout.cutout(images, chosen.centres, regularizers.cutout.size_px)
+    if squares and chosen.centres is not None and not black:
+        images = cutout.cutout(images, chosen.centres, squares.size_px)
     partners = lam = rotated = turns = None
     mixed = images
     if chosen.lambdas is not None or chosen.boxes is not None:

@@ -17,7 +17,7 @@ from raycnn.errors import RaycnnError, SpecError
 from raycnn.models.classifier import BeginsWithData, Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training import checkpoint as checkpoints
-from raycnn.training.batches import Group, Images, epoch_choices, epoch_generator, share_of
+from raycnn.training.batches import Group, Images, epoch_choices, noise_seed, share_of
 from raycnn.training.checkpoint import Checkpoint, EpochRecord
 from raycnn.training.compiling import compiled
 from raycnn.training.evaluate import average_buffers, evaluate
@@ -118,11 +118,12 @@ def _train_epoch(
     """
     spec, images = run.training.spec, run.training.images
     run.training.classifier.train()
-    generator = epoch_generator(spec.seed, epoch)
-    choices = epoch_choices(images, spec.batch_size, spec.regularizers, generator, run.group)
+    choices = epoch_choices(images, spec.batch_size, spec.regularizers, spec.seed, epoch, run.group)
     begun, peak = (epoch - 1) * run.steps, peak_lr(spec.optimizer)
     lrs = [lr_at(begun + step, run.steps * spec.epochs, peak, spec.schedule) for step in range(run.steps)]
-    total = epochs.epoch(choices, lrs, epoch == 1, on_step)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise_seed(spec.seed, epoch, run.group.rank))  # of dropout and its like
+        total = epochs.epoch(choices, lrs, epoch == 1, on_step)
     if run.group.size > 1:
         dist.all_reduce(total)
     train_loss = total.item() / (run.steps * run.group.size)
@@ -196,7 +197,8 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -
     """Weights from spec.seed alone, whatever the process has drawn before, and drawn on the CPU on any device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        network = models.build(spec.model, data.train.images.shape[-1])
+        r = spec.regularizers
+        network = models.build(spec.model, data.train.images.shape[-1], r.dropout, r.stochastic_depth)
         classifier = Classifier(network, data.classes, data.mean, data.std, spec.regularizers.rotation is not None)
     classifier = classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if isinstance(network, BeginsWithData):

@@ -36,6 +36,13 @@ def peak_lr(spec: Optimizer) -> float:
     return chosen.lr
 
 
+def clip_norm(spec: Optimizer) -> float:
+    """The longest gradient that is not shortened; 0: any length."""
+    chosen = spec.sgd or spec.adamw
+    assert chosen is not None
+    return chosen.clip_norm
+
+
 def lr_at(step: int, steps: int, peak: float, schedule: Schedule) -> float:
     """Learning rate of `step` (0-based) of `steps`: linear from peak / warm-up steps to peak, then by the schedule.
 

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
-from raycnn.training.batches import Choices, Images, batch_at
+from raycnn.training.batches import Batch, Choices, Images, batch_at
 from raycnn.training.loss import training_loss
-from raycnn.training.optim import set_lr
+from raycnn.training.optim import clip_norm, set_lr
 from raycnn.training.precision import autocast
 
 EAGER_STEPS = 3  # before the capture: libraries choose their kernels and allocate, and all state exists
@@ -136,16 +136,47 @@ def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
 
 def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -> Tensor:
     """Changes the classifier, its average and the optimizer: one step, perhaps the training's first. The loss, ()."""
-    spec, device = training.spec, training.images.labels.device
+    spec = training.spec
     batch = batch_at(training.images, choices, step, spec.regularizers, training.classifier.normalise)
-    with autocast(training.precision, device):
-        loss = training.share_weight * training_loss(training.model, batch, spec.regularizers)
-    training.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss = _gradients(training, batch)
+    parameters = [p for p in training.classifier.parameters() if p.grad is not None]
+    if spec.regularizers.sam_rho:
+        way = _way_up(parameters, spec.regularizers.sam_rho)
+        _move(parameters, way, 1)
+        _gradients(training, batch)
+        _move(parameters, way, -1)
+    if longest := clip_norm(spec.optimizer):
+        nn.utils.clip_grad_norm_(parameters, longest)
     training.optimizer.step()
     if training.averaged is not None:
         _average(training.averaged, training.classifier, 0.0 if first else spec.regularizers.ema_decay)
+    return loss
+
+
+def _gradients(training: Training, batch: Batch) -> Tensor:
+    """Changes the gradients: to those of the mean loss over the global batch. This rank's share of the loss, ()."""
+    training.optimizer.zero_grad(set_to_none=True)
+    with autocast(training.precision, training.images.labels.device):
+        loss = training.share_weight * training_loss(training.model, batch, training.spec.regularizers)
+    loss.backward()
     return loss.detach()
+
+
+def _way_up(parameters: Sequence[nn.Parameter], rho: float) -> list[Tensor]:
+    """A step of length rho, over all parameters, along the gradient.
+
+    Sharpness-aware minimisation, Foret et al. 2021, arXiv:2010.01412, equation 2 with p = 2.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    scale = rho / (nn.utils.get_total_norm(gradients) + 1e-12)
+    return [gradient * scale for gradient in gradients]
+
+
+@torch.no_grad()
+def _move(parameters: Sequence[nn.Parameter], way: Sequence[Tensor], sign: float) -> None:
+    """Changes `parameters`: by sign times `way`."""
+    for parameter, part in zip(parameters, way, strict=True):
+        parameter.add_(part, alpha=sign)
 
 
 @torch.no_grad()

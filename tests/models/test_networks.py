@@ -175,3 +175,62 @@ def test_airbench_passes_its_input_on_in_the_first_filters_of_a_convolution():
         parameter.requires_grad == ("weight" not in name or "conv" in name)
         for name, parameter in block.named_parameters()
     )
+
+
+def test_dropped_branches_leave_the_shortcut_and_keep_the_mean():
+    from raycnn.models.resnet import drop_branch, drop_rates
+
+    assert drop_rates(0.5, 4) == [0.125, 0.25, 0.375, 0.5]
+    torch.manual_seed(0)
+    branch = torch.ones(20_000, 1, 1, 1)
+    dropped = drop_branch(branch, 0.25, training=True)
+    assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0.0, 4 / 3])
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert drop_branch(branch, 0.25, training=False) is branch
+    block = models.build("resnet20", 32, stochastic_depth=0.999999)
+    assert isinstance(block, torch.nn.Module)
+    last = block.get_submodule("blocks")[-1]  # pyright: ignore[reportIndexIssue]
+    x = torch.rand(4, 64, 8, 8)
+    assert torch.equal(last(x), x)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_dropout_and_stochastic_depth_are_refused_where_there_are_none(name: str):
+    residual = name.startswith(("resnet", "preact", "wrn"))
+    for wish, there in (("dropout", name.startswith(("preact", "wrn"))), ("stochastic_depth", residual)):
+        if there:
+            models.build(name, 32, **{wish: 0.5})
+        else:
+            with pytest.raises(SpecError, match=f"regularizers.{wish}: {name} has no"):
+                models.build(name, 32, **{wish: 0.5})
+
+
+OWN = """
+import torch
+
+class Tiny(torch.nn.Module):
+    width = 12
+    def features(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+class Narrow(Tiny):
+    width = 7
+
+def tiny(image_px): return Tiny()
+def narrow(image_px): return Narrow()
+def text(image_px): return "a network"
+"""
+
+
+def test_a_users_own_network_is_built_by_its_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own_networks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert classifier("own_networks:tiny")(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
+    for name, reason in {
+        "own_networks:narrow": r"features \(2, 12\), and its width says \(2, 7\)",
+        "own_networks:text": "gave a str. It must give a Module with width and features",
+        "own_networks:none": "cannot be imported",
+        "not_there:tiny": "cannot be imported",
+    }.items():
+        with pytest.raises(SpecError, match=f"model: {name} .*{reason}"):
+            models.build(name, 32)

@@ -61,3 +61,14 @@ def test_flip_mirrors_the_chosen_images_and_no_others(count: int, side: int, see
 
 def test_half_of_the_images_are_flipped():
     assert abs(draw_flips(10_000, generator(0)).float().mean().item() - 0.5) < 0.02
+
+
+@given(st.integers(0, 3), st.integers(0, 99))
+def test_reflecting_padding_is_torchs(padding: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (3, 3, 5, 4), dtype=torch.uint8, generator=generator)
+    corners = draw_crops(3, padding, generator)
+    padded = torch.nn.functional.pad(images.float(), (padding,) * 4, mode="reflect").byte()
+    cropped = crop(images, corners, padding, "reflect")
+    for image, whole, (row, column) in zip(cropped, padded, corners.tolist(), strict=True):
+        assert torch.equal(image, whole[:, row : row + 5, column : column + 4])

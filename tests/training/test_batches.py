@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from raycnn.spec.trial import Cutmix, Cutout, Mixup, Regularizers, Rotation
-from raycnn.training.batches import Batch, Group, Images, batch_at, draw, epoch_choices, epoch_generator, share_of
+from raycnn.training.batches import Batch, Group, Images, batch_at, draw, epoch_choices, share_of
 
 PLAIN = Regularizers(crop_px=0, flip=False)
 EVERYTHING = Regularizers(
@@ -47,8 +47,9 @@ def epoch(
     group: Group = Group(),  # noqa: B008
     normalise: Callable[[Tensor], Tensor] = unchanged,
     seed: int = 0,
+    number: int = 1,
 ) -> list[Batch]:
-    choices = epoch_choices(data, batch_size, regularizers, epoch_generator(seed, 0), group)
+    choices = epoch_choices(data, batch_size, regularizers, seed, number, group)
     steps = torch.arange(len(choices.order)).split(1)
     return [batch_at(data, choices, step, regularizers, normalise) for step in steps]
 
@@ -66,7 +67,7 @@ def test_the_last_incomplete_batch_is_dropped():
 
 def test_epochs_and_seeds_differ_and_repeat():
     def order(seed: int, number: int) -> list[int]:
-        return draw(40, 6, 8, PLAIN, epoch_generator(seed, number)).order.flatten().tolist()
+        return draw(40, 6, 8, PLAIN, seed, number).order.flatten().tolist()
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, number)) for seed in (0, 1, 2**62) for number in (0, 1, 2)}) == 9
@@ -200,3 +201,27 @@ def test_shares_are_a_partition_into_nearly_equal_parts(batch_size: int, ranks: 
     shares = [share_of(batch_size, Group(rank, ranks)) for rank in range(ranks)]
     assert [place for share in shares for place in share] == list(range(batch_size))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alternating_flips_mirror_each_image_every_other_epoch():
+    data, regularizers = noise(40), Regularizers(crop_px=0, alternating_flip=True)
+
+    def mirrored(number: int) -> list[bool]:
+        seen = {}
+        for batch in epoch(data, regularizers, number=number):
+            for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+                seen[label] = torch.equal(image, data.images[label].float().flip(2))
+        return [seen[label] for label in range(40)]
+
+    first, second, third = map(mirrored, (1, 2, 3))
+    assert first == third
+    assert [not flipped for flipped in first] == second
+    assert 10 < sum(first) < 30
+
+
+def test_black_squares_are_cut_out_before_normalising():
+    regularizers = Regularizers(cutout=Cutout(size_px=6, fill="black"), crop_px=0, flip=False)
+    for batch in epoch(numbered(40), regularizers, normalise=lambda images: images.float() - 100):
+        own = batch.labels[:, None, None, None] - 99.0
+        assert ((batch.images == own) | (batch.images == -100)).all()
+        assert (batch.images == -100).any()

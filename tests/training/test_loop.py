@@ -1,4 +1,5 @@
 import ast
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,12 @@ from raycnn.spec.trial import (
     Optimizer,
     Regularizers,
     Rotation,
+    Schedule,
     Sgd,
     TrialSpec,
 )
-from raycnn.training import steps
-from raycnn.training.batches import Group
+from raycnn.training import loop, steps
+from raycnn.training.batches import Group, batch_at, epoch_choices
 from raycnn.training.checkpoint import LAST, EpochRecord, load_classifier
 from raycnn.training.evaluate import evaluate
 from raycnn.training.loop import TrainingData, TrainingDiverged, train
@@ -200,3 +202,63 @@ def test_a_training_that_diverges_says_where(spec: TrialSpec, data: TrainingData
 def test_a_batch_larger_than_the_data_is_refused(spec: TrialSpec, data: TrainingData):
     with pytest.raises(SpecError, match=r"budget.batch_size: 201 is more than the 200 training images\. Lower it\."):
         train(with_(spec, batch_size=201), data, CPU)
+
+
+def one_step(spec: TrialSpec, data: TrainingData, **changes: Any) -> tuple[Classifier, Classifier]:
+    """The classifiers before and after a single plain step of SGD without momentum and weight decay."""
+    spec = with_(spec, epochs=1, batch_size=200, schedule=Schedule(name="constant", warmup=0.0), **changes)
+    before = loop._new_classifier(spec, data, CPU)
+    return before, train(spec, data, CPU)
+
+
+def distance(before: Classifier, after: Classifier) -> float:
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    return sum(float((a - b).detach().square().sum()) for a, b in pairs) ** 0.5
+
+
+@pytest.mark.parametrize("longest", [1e-3, 1e9])
+def test_a_long_gradient_is_shortened_to_the_limit(spec: TrialSpec, data: TrainingData, longest: float):
+    plain = Sgd(lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False)
+    free = distance(*one_step(spec, data, optimizer=Optimizer(sgd=plain)))
+    clipped = plain.model_copy(update={"clip_norm": longest})
+    length = distance(*one_step(spec, data, optimizer=Optimizer(sgd=clipped)))
+    assert length == pytest.approx(min(free, 0.1 * longest), rel=1e-3)
+
+
+def test_sharpness_aware_steps_take_the_gradient_of_the_point_up_the_slope(spec: TrialSpec, data: TrainingData):
+    plain = Optimizer(sgd=Sgd(lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False))
+    quiet = Regularizers(crop_px=0, flip=False, sam_rho=0.05)
+    before, after = one_step(spec, data, optimizer=plain, regularizers=quiet)
+
+    def gradients(model: Classifier) -> list[torch.Tensor]:
+        choices = epoch_choices(data.train, 200, quiet, spec.seed, 1, Group())
+        batch = batch_at(data.train, choices, torch.zeros(1, dtype=torch.long), quiet, model.normalise)
+        loss = torch.nn.functional.cross_entropy(model.head(model.features(batch.images)), batch.labels)
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    uphill = copy.deepcopy(before).train()
+    slope = gradients(uphill)
+    length = sum(float(g.square().sum()) for g in slope) ** 0.5
+    with torch.no_grad():
+        for parameter, g in zip(uphill.parameters(), slope, strict=True):
+            parameter += 0.05 * g / length
+    for start, end, g in zip(before.parameters(), after.parameters(), gradients(uphill), strict=True):
+        assert torch.allclose(end, start - 0.1 * g, atol=1e-6)
+
+
+def test_networks_draw_from_a_state_of_the_epoch_alone(spec: TrialSpec, data: TrainingData, tmp_path: Path):
+    spec = with_(spec, model="preact18", epochs=2, batch_size=100, regularizers=Regularizers(dropout=0.3))
+    whole: list[EpochRecord] = []
+    train(spec, data, CPU, on_epoch=whole.append)
+    torch.rand(5)
+    rest: list[EpochRecord] = []
+
+    def stop(record: EpochRecord) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(spec, data, CPU, directory=tmp_path, checkpoint_s=0, on_epoch=stop)
+    train(spec, data, CPU, directory=tmp_path, on_epoch=rest.append)
+    assert numbers(rest) == numbers(whole)
+    without = records_of(with_(spec, regularizers=Regularizers()), data)
+    assert without[-1].train_loss != whole[-1].train_loss

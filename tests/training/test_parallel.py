@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raycnn import models
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import Cutmix, Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
-from raycnn.training.batches import Group, Images, batch_at, epoch_choices, epoch_generator
+from raycnn.training.batches import Group, Images, batch_at, epoch_choices
 from raycnn.training.evaluate import evaluate
 from raycnn.training.loop import EpochRecord, TrainingData, TrainingDiverged, share_weight, train
 from raycnn.training.loss import StepLogits, training_loss
@@ -62,7 +62,7 @@ def gradients(group: Group, images: Images) -> dict[str, torch.Tensor]:
     model: torch.nn.Module = StepLogits(classifier)
     if group.size > 1:
         model = DistributedDataParallel(model, broadcast_buffers=False)
-    choices = epoch_choices(images, BATCH, EVERYTHING, epoch_generator(0, 0), group)
+    choices = epoch_choices(images, BATCH, EVERYTHING, 0, 1, group)
     batch = batch_at(images, choices, torch.zeros(1, dtype=torch.long), EVERYTHING, classifier.normalise)
     (training_loss(model, batch, EVERYTHING) * share_weight(BATCH, group)).backward()
     return {name: p.grad for name, p in classifier.named_parameters() if p.grad is not None}
