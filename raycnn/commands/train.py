@@ -40,7 +40,8 @@ def train(
         raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
     if threads:
         torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told
+        signal.signal(name, _interrupt)
     place = torch.device("cuda" if gpu and device != "cpu" else "cpu")
     try:
         _keep(spec.model_dump_json(exclude_none=True), directory)

@@ -5,7 +5,7 @@
         pool.post(preparation)          # workers start while it is being made
         outcome = client.run(pool.hub, Task("trial-000", payload))
 
-On leaving, every worker, controller and placement group is gone.
+On leaving, every worker, controller and placement group is gone; those of a slot that was just starting, soon after.
 """
 
 import contextlib

@@ -128,6 +128,19 @@ class RotationSpace(Spec):
     views: Whole = 4
 
 
+class TrivialaugmentSpace(Spec):
+    """One random operation for each image, Müller & Hutter 2021."""
+
+    strength: Real = 1.0
+
+
+class AugmixSpace(Spec):
+    """Mixed chains of operations, Hendrycks et al. 2020."""
+
+    severity: Real = 3.0
+    jsd_weight: Real = 12.0
+
+
 class RegularizersSpace(Spec):
     """Each is `off`, its values, or a choice of branches."""
 
@@ -142,6 +155,13 @@ class RegularizersSpace(Spec):
     ] = "off"
     rotation: Annotated[
         Off | Annotated[RotationSpace, Tag("@form")] | Annotated[Branches[RotationSpace], Tag("@choice")], ByForm
+    ] = "off"
+    trivialaugment: Annotated[
+        Off | Annotated[TrivialaugmentSpace, Tag("@form")] | Annotated[Branches[TrivialaugmentSpace], Tag("@choice")],
+        ByForm,
+    ] = "off"
+    augmix: Annotated[
+        Off | Annotated[AugmixSpace, Tag("@form")] | Annotated[Branches[AugmixSpace], Tag("@choice")], ByForm
     ] = "off"
     crop_px: Whole = 4
     crop_padding: Padding = "zero"
@@ -174,11 +194,23 @@ class AdamwSpace(Spec):
     clip_norm: Real = 0.0
 
 
+class MuonSpace(Spec):
+    """Muon for filters, AdamW for all else."""
+
+    lr: Real
+    momentum: Real = 0.95
+    nesterov: Flag = True
+    weight_decay: Real = 0.1
+    adamw_lr: Real = 3e-3
+    clip_norm: Real = 0.0
+
+
 class OptimizerBranches(Spec):
     """The optimizers to choose from."""
 
     sgd: SgdSpace | None = None
     adamw: AdamwSpace | None = None
+    muon: MuonSpace | None = None
 
 
 class OptimizerSpace(Spec):
@@ -186,16 +218,17 @@ class OptimizerSpace(Spec):
 
     sgd: SgdSpace | None = None
     adamw: AdamwSpace | None = None
+    muon: MuonSpace | None = None
     choice: OptimizerBranches | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(form is not None for form in (self.sgd, self.adamw, self.choice)) != 1:
+        if sum(form is not None for form in (self.sgd, self.adamw, self.muon, self.choice)) != 1:
             raise PydanticCustomError(
                 "optimizer",
-                "needs exactly one of sgd, adamw and choice. For several write choice: {sgd: {…}, adamw: {…}}.",
+                "needs exactly one of sgd, adamw, muon and choice. For several write choice: {sgd: {…}, adamw: {…}}.",
             )
-        if self.choice and self.choice.sgd is None and self.choice.adamw is None:
+        if self.choice and all(form is None for _, form in self.choice):
             raise PydanticCustomError(
                 "optimizer", "needs at least one optimizer. Write sgd: {lr: …}.", {"keys": ("choice",)}
             )

@@ -96,6 +96,21 @@ class Rotation(Spec):
     views: int = Field(default=4, ge=1, le=4, description="4: all four rotations of each image; 1: one at random")
 
 
+class Trivialaugment(Spec):
+    """Müller & Hutter 2021, arXiv:2103.10158: one random operation for each image, none like a test corruption."""
+
+    strength: float = Field(default=1.0, gt=0, le=1, description="share of the widest ranges that is drawn from")
+
+
+class Augmix(Spec):
+    """Hendrycks et al. 2020, arXiv:1912.02781: mixed chains of operations, and a loss that binds three views."""
+
+    severity: float = Field(default=3.0, gt=0.1, le=10, description="strongest operation, of 10")
+    jsd_weight: float = Field(
+        default=12.0, ge=0, le=1000, description="factor of the Jensen-Shannon divergence, two more passes; 0: one view"
+    )
+
+
 class Regularizers(Spec):
     """None means off. Crop, flip and label smoothing are part of every published recipe, and of the baseline's too."""
 
@@ -103,6 +118,8 @@ class Regularizers(Spec):
     mixup: Mixup | None = None
     cutmix: Cutmix | None = None
     rotation: Rotation | None = None
+    trivialaugment: Trivialaugment | None = None
+    augmix: Augmix | None = None
     crop_px: int = Field(default=4, ge=0, le=64, description="padding of the random crop, pixels; 0: no crop")
     crop_padding: Literal["zero", "reflect"] = Field(default="zero", description="what a crop sees beyond the border")
     flip: bool = Field(default=True, description="mirror half of the images")
@@ -142,17 +159,39 @@ class Adamw(Spec):
     clip_norm: float = Field(default=0.0, ge=0, description=CLIP)
 
 
+class Muon(Spec):
+    """Muon, Jordan et al. 2024, kellerjordan.github.io/posts/muon: momentum whose matrices are made orthogonal. Filters
+    are taken as matrices (out, rest); all other parameters go to AdamW."""
+
+    lr: float = Field(gt=0, le=10, description="peak learning rate of the filters")
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=0.1, ge=0, le=10, description="decoupled; spares norms and biases")
+    adamw_lr: float = Field(default=3e-3, gt=0, le=10, description="peak learning rate of heads, norms and biases")
+    clip_norm: float = Field(default=0.0, ge=0, description=CLIP)
+
+
 class Optimizer(Spec):
     """Exactly one of them is set."""
 
     sgd: Sgd | None = None
     adamw: Adamw | None = None
+    muon: Muon | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.sgd is None) == (self.adamw is None):
-            raise PydanticCustomError("optimizer", "needs exactly one optimizer. Write sgd: {…} or adamw: {…}.")
+        if sum(one is not None for one in (self.sgd, self.adamw, self.muon)) != 1:
+            raise PydanticCustomError(
+                "optimizer", "needs exactly one optimizer. Write sgd: {…}, adamw: {…} or muon: {…}."
+            )
         return self
+
+    @property
+    def chosen(self) -> Sgd | Adamw | Muon:
+        """The one that is set."""
+        chosen = self.sgd or self.adamw or self.muon
+        assert chosen is not None
+        return chosen
 
 
 class Schedule(Spec):

@@ -1,10 +1,11 @@
 """Batches of augmented images: the one place that says in which order the regularizers are applied, and to what.
 
-    gather -> crop -> flip -> normalise -> cutout -> rotated views
-                                              `---> mixup or CutMix
+    gather -> crop -> flip -> TrivialAugment -> AugMix -> normalise -> cutout -> rotated views
+                                                                            `---> mixup or CutMix
 
 So the squares of cutout have the mean colour (black ones are cut out just before normalising), and mixup mixes images
-that were cut out already. The rotation head sees
+that were cut out already. AugMix with its divergence keeps the image and adds two views, which are cut out and mixed in
+the same places and with the same partner; without, one view takes the image's place. The rotation head sees
 unmixed images, turned after everything else. Image i is mixed with image i - 1 of the global batch (the first with the
 last): the order of an epoch is random, so this is a random pairing. CutMix takes the share `probability` of the
 batches, and mixup, where it is on, all others; no batch is mixed by both.
@@ -20,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycnn.regularizers import crop_flip, cutmix, cutout, mixup, rotation
-from raycnn.spec.trial import Regularizers
+from raycnn.regularizers import augmix, crop_flip, cutmix, cutout, mixup, rotation, trivialaugment
+from raycnn.regularizers.operations import operate
+from raycnn.spec.trial import Augmix, Regularizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Group:
 class Batch:
     """One rank's share of a step.
 
-    images: (m, 3, height, width) normalised, augmented; labels: (m,).
+    images: (views * m, 3, height, width) normalised, augmented, view by view; labels: (m,).
     partners, lam: labels (m,) of the images that were mixed in, and the () weight of `labels`; None where neither mixup
     nor CutMix is on.
     rotated: turned images, except those of zero turns where `images` has them unmixed; None without rotation.
@@ -57,6 +59,7 @@ class Batch:
     lam: Tensor | None = None
     rotated: Tensor | None = None
     turns: Tensor | None = None
+    views: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,11 @@ class Choices:
     turns: Tensor | None
     lambdas: Tensor | None
     boxes: Tensor | None
+    operations: Tensor | None  # of TrivialAugment
+    amounts: Tensor | None
+    chains: Tensor | None  # operations of AugMix
+    chain_amounts: Tensor | None
+    shares: Tensor | None
 
     def at(self, step: Tensor) -> "Choices":
         """Those of one step (1,), without the first dimension."""
@@ -108,7 +116,13 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
     if r.flip and r.alternating_flip:
         mirrored_at_first = crop_flip.draw_flips(count, epoch_generator(seed, 0))
         flips = mirrored_at_first[order] ^ (epoch % 2 == 0)
-    centres = turns = lambdas = boxes = None
+    centres = turns = lambdas = boxes = operations = amounts = chains = chain_amounts = shares = None
+    if r.trivialaugment:
+        pair = trivialaugment.draw(n, r.trivialaugment.strength, image_px, generator)
+        operations, amounts = (part.view(shape) for part in pair)
+    if r.augmix:
+        parts = augmix.draw(n, augmix_views(r.augmix), r.augmix.severity, image_px, generator)
+        chains, chain_amounts, shares = (part.unflatten(0, shape) for part in parts)
     if r.cutout:
         holes = r.cutout.holes
         centres = cutout.draw_centres(n, holes, image_px, image_px, generator).view(*shape, holes, 2)
@@ -120,7 +134,14 @@ def draw(count: int, image_px: int, batch_size: int, regularizers: Regularizers,
         chosen = torch.rand(steps, generator=generator) < r.cutmix.probability
         boxes = cutmix.draw_boxes(steps, r.cutmix.alpha, image_px, image_px, generator) * chosen[:, None]
         lambdas = None if lambdas is None else lambdas.masked_fill(chosen, 1.0)
-    return Choices(order, corners, flips, centres, turns, lambdas, boxes)
+    return Choices(
+        order, corners, flips, centres, turns, lambdas, boxes, operations, amounts, chains, chain_amounts, shares
+    )
+
+
+def augmix_views(spec: Augmix) -> int:
+    """Views beside the image, or in its place."""
+    return 2 if spec.jsd_weight else 1
 
 
 def epoch_choices(
@@ -167,23 +188,42 @@ def _prepare(data: Images, chosen: Choices, regularizers: Regularizers, normalis
         images = crop_flip.crop(images, chosen.corners, regularizers.crop_px, regularizers.crop_padding)
     if chosen.flips is not None:
         images = crop_flip.flip(images, chosen.flips)
-    squares, black = regularizers.cutout, regularizers.cutout is not None and regularizers.cutout.fill == "black"
-    if squares and chosen.centres is not None and black:
-        images = cutout.cutout(images, chosen.centres, squares.size_px)
+    if chosen.operations is not None and chosen.amounts is not None:
+        images = operate(images, chosen.operations, chosen.amounts)
+    count, views = len(images), 1
+    if regularizers.augmix:
+        images, views = _augmixed(images, chosen, regularizers.augmix)
+    squares = regularizers.cutout
+    centres = None if chosen.centres is None else chosen.centres.repeat(views, 1, 1)
+    if squares and centres is not None and squares.fill == "black":
+        images = cutout.cutout(images, centres, squares.size_px)
     images = normalise(images)
-    if squares and chosen.centres is not None and not black:
-        images = cutout.cutout(images, chosen.centres, squares.size_px)
+    if squares and centres is not None and squares.fill == "mean":
+        images = cutout.cutout(images, centres, squares.size_px)
     partners = lam = rotated = turns = None
     mixed = images
     if chosen.lambdas is not None or chosen.boxes is not None:
         partners, labels = labels[:-1], labels[1:]
-        mixed, lam = _mixed(images[1:], images[:-1], chosen)
+        own, others = (images.view(views, count, *images.shape[1:])[:, part] for part in (slice(1, None), slice(-1)))
+        mixed, lam = _mixed(own.flatten(0, 1), others.flatten(0, 1), chosen)
         images = images[1:]
     if chosen.turns is not None:
-        views = chosen.turns[-len(images) :].T
-        upright_is_there = len(views) == 4 and mixed is images
-        turns, rotated = views.flatten(), rotation.rotate(images, views[1:] if upright_is_there else views)
-    return Batch(mixed, labels, partners, lam, rotated, turns)
+        turned = chosen.turns[-len(labels) :].T
+        upright_is_there = len(turned) == 4 and mixed is images and views == 1
+        upright = images[: len(labels)]
+        turns, rotated = turned.flatten(), rotation.rotate(upright, turned[1:] if upright_is_there else turned)
+    return Batch(mixed, labels, partners, lam, rotated, turns, views)
+
+
+def _augmixed(images: Tensor, chosen: Choices, spec: Augmix) -> tuple[Tensor, int]:
+    """The images, as fractions of 1, with their views, and how many that makes of each."""
+    assert chosen.chains is not None
+    assert chosen.chain_amounts is not None
+    assert chosen.shares is not None
+    views = augmix.augmix(images, chosen.chains, chosen.chain_amounts, chosen.shares) / 255
+    if not spec.jsd_weight:
+        return views, 1
+    return torch.cat((images / 255, views)), 3
 
 
 def _mixed(images: Tensor, partners: Tensor, chosen: Choices) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from raycnn.training.checkpoint import Checkpoint, EpochRecord
 from raycnn.training.compiling import compiled
 from raycnn.training.evaluate import average_buffers, evaluate
 from raycnn.training.loss import StepLogits
-from raycnn.training.optim import lr_at, make_optimizer, peak_lr
+from raycnn.training.optim import lr_at, make_optimizer
 from raycnn.training.precision import resolve_precision
 from raycnn.training.steps import EagerSteps, GraphSteps, Training, steps_of
 
@@ -119,7 +119,7 @@ def _train_epoch(
     spec, images = run.training.spec, run.training.images
     run.training.classifier.train()
     choices = epoch_choices(images, spec.batch_size, spec.regularizers, spec.seed, epoch, run.group)
-    begun, peak = (epoch - 1) * run.steps, peak_lr(spec.optimizer)
+    begun, peak = (epoch - 1) * run.steps, spec.optimizer.chosen.lr
     lrs = [lr_at(begun + step, run.steps * spec.epochs, peak, spec.schedule) for step in range(run.steps)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(noise_seed(spec.seed, epoch, run.group.rank))  # of dropout and its like

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycnn.models.classifier import Classifier
+from raycnn.regularizers.augmix import divergence
 from raycnn.spec.trial import Regularizers
 from raycnn.training.batches import Batch
 
@@ -32,12 +33,15 @@ class StepLogits(nn.Module):
 def training_loss(model: nn.Module, batch: Batch, regularizers: Regularizers) -> Tensor:
     """Mean loss over this rank's share of a batch, ().
 
-    CE(main head, mixed labels, smoothed) + weight * CE(rotation head), where the second is the mean over all rotated
-    views of all images. `model` is a StepLogits, possibly compiled or parallel.
+    CE(main head, mixed labels, smoothed) + weight * CE(rotation head) + weight * JSD(views of AugMix), where the second
+    is the mean over all rotated views of all images. `model` is a StepLogits, possibly compiled or parallel.
     """
     turned = 0 if batch.turns is None else len(batch.turns)
     logits, rotation_logits = model(batch.images, batch.rotated, turned)
-    loss = _classification_loss(logits, batch, regularizers.label_smoothing)
+    views = logits.unflatten(0, (batch.views, -1))
+    loss = _classification_loss(views[0], batch, regularizers.label_smoothing)
+    if regularizers.augmix is not None and batch.views > 1:
+        loss = loss + regularizers.augmix.jsd_weight * divergence(views)
     if rotation_logits is not None and batch.turns is not None and regularizers.rotation is not None:
         loss = loss + regularizers.rotation.weight * F.cross_entropy(rotation_logits, batch.turns)
     return loss

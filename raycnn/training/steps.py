@@ -18,7 +18,7 @@ from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.batches import Batch, Choices, Images, batch_at
 from raycnn.training.loss import training_loss
-from raycnn.training.optim import clip_norm, set_lr
+from raycnn.training.optim import FilterMuon, set_lr
 from raycnn.training.precision import autocast
 
 EAGER_STEPS = 3  # before the capture: libraries choose their kernels and allocate, and all state exists
@@ -35,7 +35,7 @@ class Training:
     classifier: Classifier
     averaged: Classifier | None
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | FilterMuon
     precision: str
     share_weight: float
 
@@ -129,9 +129,11 @@ class GraphSteps:
 
 
 def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
-    """How `training` makes its steps. Among several ranks they are not captured."""
+    """How `training` makes its steps. Those of several ranks and those of Muon (its learning rates are numbers of the
+    host) are not captured."""
     on_gpu = training.images.labels.device.type == "cuda"
-    return GraphSteps(training) if on_gpu and ranks == 1 else EagerSteps(training)
+    captured = on_gpu and ranks == 1 and not isinstance(training.optimizer, FilterMuon)
+    return GraphSteps(training) if captured else EagerSteps(training)
 
 
 def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -> Tensor:
@@ -145,7 +147,7 @@ def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -
         _move(parameters, way, 1)
         _gradients(training, batch)
         _move(parameters, way, -1)
-    if longest := clip_norm(spec.optimizer):
+    if longest := spec.optimizer.chosen.clip_norm:
         nn.utils.clip_grad_norm_(parameters, longest)
     training.optimizer.step()
     if training.averaged is not None:

@@ -119,7 +119,9 @@ def test_the_command_prints_the_comparison(file: Path):
 
 def test_an_interrupted_command_says_how_to_go_on_and_does(file: Path):
     line = [*command(file, "--set", "training.epochs=500")]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs find it
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.2)

@@ -119,7 +119,11 @@ def test_a_wrong_type_is_told_with_what_came(old: str, new: str, says: str):
         ("0.1", "{choice: []}", "label_smoothing.choice: is empty. Name at least one."),
         ("off: {}", "of: {}", "cutout.choice.of: only the branch off is empty."),
         ("off: {}", "a b: {size_px: 3}", "cutout.choice.a b: a branch's name holds letters"),
-        ("sgd: {lr", "adamw: {lr: 0.1}\n    sgd: {lr", "space.optimizer: needs exactly one of sgd, adamw and choice."),
+        (
+            "sgd: {lr",
+            "adamw: {lr: 0.1}\n    sgd: {lr",
+            "space.optimizer: needs exactly one of sgd, adamw, muon and choice.",
+        ),
     ],
 )
 def test_an_impossible_range_or_choice_is_told_with_the_mend(old: str, new: str, says: str):

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from raycnn.spec.trial import Cutmix, Cutout, Mixup, Regularizers, Rotation
+from raycnn.regularizers import augmix
+from raycnn.regularizers.operations import operate
+from raycnn.spec.trial import Augmix, Cutmix, Cutout, Mixup, Regularizers, Rotation, Trivialaugment
 from raycnn.training.batches import Batch, Group, Images, batch_at, draw, epoch_choices, share_of
 
 PLAIN = Regularizers(crop_px=0, flip=False)
@@ -225,3 +227,53 @@ def test_black_squares_are_cut_out_before_normalising():
         own = batch.labels[:, None, None, None] - 99.0
         assert ((batch.images == own) | (batch.images == -100)).all()
         assert (batch.images == -100).any()
+
+
+def test_trivialaugment_changes_each_image_by_its_own_operation():
+    data, regularizers = noise(40), Regularizers(crop_px=0, flip=False, trivialaugment=Trivialaugment())
+    choices = draw(40, 6, 8, regularizers, 0, 1)
+    assert choices.operations is not None
+    assert choices.amounts is not None
+    for step, batch in enumerate(epoch(data, regularizers)):
+        expected = operate(data.images[choices.order[step]], choices.operations[step], choices.amounts[step])
+        assert torch.equal(batch.images, expected.float())
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_divergence_of_augmix_has_the_image_and_two_views_of_it(mixed: bool):
+    changes = {"augmix": Augmix(), "crop_px": 0} | OFF | ({"mixup": Mixup(alpha=1.0)} if mixed else {})
+    regularizers = EVERYTHING.model_copy(update=changes)
+    for batch in epoch(noise(40), regularizers):
+        views = batch.images.unflatten(0, (3, -1))
+        assert batch.views == 3
+        assert views.shape[1] == len(batch.labels) == 8
+        assert not torch.allclose(views[0], views[1])
+        assert not torch.allclose(views[1], views[2])
+        assert batch.rotated is not None
+        assert len(batch.rotated) == 16
+        # All views have their holes in the same places.
+        holes = (views[0] == 0).all(1)
+        if not mixed:
+            assert holes.any()
+            assert all((view.abs().amax(1)[holes] == 0).all() for view in views)
+
+
+def test_augmix_without_the_divergence_is_one_view_in_the_images_place():
+    data, regularizers = noise(16), PLAIN.model_copy(update={"augmix": Augmix(jsd_weight=0.0)})
+    choices = draw(16, 6, 8, regularizers, 0, 1)
+    batch = epoch(data, regularizers)[0]
+    assert choices.chains is not None
+    assert choices.chain_amounts is not None
+    assert choices.shares is not None
+    parts = (choices.chains[0], choices.chain_amounts[0], choices.shares[0])
+    assert torch.allclose(batch.images * 255, augmix.augmix(data.images[choices.order[0]], *parts), atol=1e-3)
+    assert batch.views == 1
+
+
+def test_ranks_share_out_the_views_of_augmix():
+    regularizers = EVERYTHING.model_copy(update={"augmix": Augmix(), "trivialaugment": Trivialaugment()})
+    whole = epoch(noise(19), regularizers)
+    parts = [epoch(noise(19), regularizers, group=Group(rank, 3)) for rank in range(3)]
+    for step, batch in enumerate(whole):
+        shares = [part[step].images.unflatten(0, (3, -1)) for part in parts]
+        assert torch.equal(torch.cat(shares, dim=1), batch.images.unflatten(0, (3, -1)))

@@ -12,15 +12,18 @@ from raycnn.errors import SpecError
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import (
     Adamw,
+    Augmix,
     Cutmix,
     Cutout,
     Mixup,
+    Muon,
     Optimizer,
     Regularizers,
     Rotation,
     Schedule,
     Sgd,
     TrialSpec,
+    Trivialaugment,
 )
 from raycnn.training import loop, steps
 from raycnn.training.batches import Group, batch_at, epoch_choices
@@ -37,6 +40,10 @@ EVERYTHING = Regularizers(
     crop_px=1,
     label_smoothing=0.1,
     ema_decay=0.9,
+    augmix=Augmix(),
+    trivialaugment=Trivialaugment(),
+    sam_rho=0.05,
+    alternating_flip=True,
 )
 
 
@@ -59,7 +66,9 @@ def numbers(records: list[EpochRecord]) -> list[tuple[Any, ...]]:
     return [(r.epoch, r.images, r.lr, r.train_loss, r.metrics) for r in records]
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01))])
+@pytest.mark.parametrize(
+    "optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01)), Optimizer(muon=Muon(lr=0.02))]
+)
 def test_a_network_learns_what_can_be_learnt(spec: TrialSpec, data: TrainingData, optimizer: Optimizer):
     plain = Regularizers(crop_px=1)
     last = records_of(with_(spec, epochs=8, batch_size=25, optimizer=optimizer, regularizers=plain), data)[-1]
@@ -122,7 +131,9 @@ def test_a_training_leaves_the_global_random_state_alone(spec: TrialSpec, data: 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01))])
+@pytest.mark.parametrize(
+    "optimizer", [Optimizer(sgd=Sgd(lr=0.05)), Optimizer(adamw=Adamw(lr=0.01)), Optimizer(muon=Muon(lr=0.02))]
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     spec: TrialSpec, data: TrainingData, tmp_path: Path, optimizer: Optimizer, precision: str

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from raycnn import models
 from raycnn.models.classifier import Classifier
-from raycnn.spec.trial import Adamw, Optimizer, Schedule, Sgd
+from raycnn.spec.trial import Adamw, Muon, Optimizer, Schedule, Sgd
 from raycnn.training.optim import lr_at, make_optimizer, set_lr
 
 
@@ -100,3 +100,42 @@ def test_the_learning_rate_rises_to_the_peak_then_falls(steps: int, warmup: floa
 def test_a_small_warm_up_is_one_step_at_least_and_none_is_none():
     assert lr_at(0, 10, 1.0, Schedule(warmup=0.001)) == lr_at(1, 10, 1.0, Schedule(warmup=0.001)) == 1.0
     assert lr_at(1, 10, 1.0, Schedule(warmup=0.0)) < 1.0
+
+
+def test_muon_on_filters_is_torchs_muon_on_their_matrices_and_all_else_is_adamw():
+    def fresh() -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.Conv2d(6, 4, 2))
+        return layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
+
+    model, copy = fresh(), fresh()
+    spec = Muon(lr=0.02, momentum=0.9, weight_decay=0.1, adamw_lr=0.004)
+    ours = make_optimizer(model, Optimizer(muon=spec))
+    filters = [p for p in copy.parameters() if p.ndim == 4]
+    matrices = [torch.nn.Parameter(p.detach().flatten(1)) for p in filters]
+    muon = torch.optim.Muon(matrices, weight_decay=0.1, momentum=0.9, nesterov=True)
+    adamw = torch.optim.AdamW([p for p in copy.parameters() if p.ndim == 1], weight_decay=0.0)
+    for step, lr in enumerate((0.02, 0.01, 0.005)):
+        set_lr(ours, lr)
+        muon.param_groups[0]["lr"], adamw.param_groups[0]["lr"] = lr, lr / 5
+        noise = torch.Generator().manual_seed(step)
+        for a, b in zip(model.parameters(), copy.parameters(), strict=True):
+            a.grad = torch.randn(a.shape, generator=noise)
+            b.grad = a.grad.clone()
+        for matrix, parameter in zip(matrices, filters, strict=True):
+            assert parameter.grad is not None
+            matrix.grad = parameter.grad.flatten(1)
+        ours.step()
+        muon.step()
+        adamw.step()
+        if step == 0:  # a state that goes to disk and comes back is the same
+            again = make_optimizer(model, Optimizer(muon=spec))
+            again.load_state_dict(ours.state_dict())
+            ours = again
+    for a, matrix in zip((p for p in model.parameters() if p.ndim == 4), matrices, strict=True):
+        # torch iterates in bf16, and the columns are in another order.
+        assert torch.allclose(a.flatten(1), matrix, atol=2e-3)
+        assert (a.flatten(1) - matrix).norm() < 0.02 * matrix.norm()
+    for a, b in zip(model.parameters(), copy.parameters(), strict=True):
+        if a.ndim == 1:
+            assert torch.allclose(a, b, atol=1e-6)
