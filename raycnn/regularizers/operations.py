@@ -3,8 +3,7 @@
 They are those of AugMix (Hendrycks et al. 2020, arXiv:1912.02781, section 3): whatever resembles a corruption of the
 benchmark (brightness, contrast, colour, sharpness) is left out, so that robustness to it is not trained for.
 
-An operation of an image is a number, its place in OPERATIONS (0: nothing), with an amount in its own unit. All images
-go through all operations and each keeps one result: shapes do not depend on the choices, so a GPU need not wait.
+An operation of an image is a number, its place in OPERATIONS (0: nothing), with an amount in its own unit.
 """
 
 import torch
@@ -26,27 +25,40 @@ def operate(images: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
     The result is that of Pillow's functions of these names, bilinear where pixels move, black where they come from
     outside.
     """
-    chosen = operations.view(-1, 1, 1, 1)
-    whole = amounts.view(-1, 1, 1, 1).round().int()
-    result = _moved(images, operations, amounts)
-    for name, changed in (
-        ("autocontrast", _autocontrast(images)),
-        ("equalize", _equalized(images)),
-        ("posterize", images & (256 - 2 ** (8 - whole.clamp(0, 8))).to(torch.uint8)),
-        ("solarize", torch.where(images < whole, images, 255 - images)),
+    result = images.clone(memory_format=torch.channels_last)
+    for first, last, change in (
+        ("autocontrast", "autocontrast", _autocontrast),
+        ("equalize", "equalize", _equalized),
+        ("posterize", "posterize", _posterized),
+        ("solarize", "solarize", _solarized),
+        ("rotate", "translate_y", _moved),
     ):
-        result = torch.where(chosen == NUMBER[name], changed, result)
-    return result.contiguous(memory_format=torch.channels_last)
+        chosen = (operations >= NUMBER[first]) & (operations <= NUMBER[last])
+        if images.device.type == "cpu":
+            places = chosen.nonzero()[:, 0]
+            result[places] = change(images[places], operations[places], amounts[places])
+        else:  # shapes must not depend on the choices, or the host would wait for the device
+            result = torch.where(chosen.view(-1, 1, 1, 1), change(images, operations, amounts), result)
+    return result
 
 
-def _autocontrast(images: Tensor) -> Tensor:
+def _posterized(images: Tensor, _: Tensor, bits: Tensor) -> Tensor:
+    mask = 256 - 2 ** (8 - bits.round().int().clamp(0, 8))
+    return images & mask.to(torch.uint8).view(-1, 1, 1, 1)
+
+
+def _solarized(images: Tensor, _: Tensor, lowest: Tensor) -> Tensor:
+    return torch.where(images < lowest.round().int().view(-1, 1, 1, 1), images, 255 - images)
+
+
+def _autocontrast(images: Tensor, *_: Tensor) -> Tensor:
     """Each channel stretched to 0..255, if it has more than one value."""
     low, high = images.amin((2, 3), keepdim=True).int(), images.amax((2, 3), keepdim=True).int()
     stretched = (images.int() - low) * 255 // (high - low).clamp(min=1)
     return torch.where(high > low, stretched.to(torch.uint8), images)
 
 
-def _equalized(images: Tensor) -> Tensor:
+def _equalized(images: Tensor, *_: Tensor) -> Tensor:
     """Each channel's values spread so that their histogram is flat."""
     n, channels, height, width = images.shape
     values = images.reshape(n * channels, height * width).long()
@@ -61,15 +73,14 @@ def _equalized(images: Tensor) -> Tensor:
 
 
 def _moved(images: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
-    """The geometric operations; the other images are unchanged."""
-    n, _, height, width = images.shape
+    """The geometric operations."""
+    height, width = images.shape[2:]
     sources = _sources(operations, amounts, height, width)
     size = torch.tensor((width, height), device=images.device)
     inside = ((sources >= 0) & (sources < size)).all(-1)[:, None]
-    moved = F.grid_sample(images.float(), 2 * sources / size - 1, padding_mode="border", align_corners=False)
-    moved = torch.where(inside, moved, 0).round().to(torch.uint8)
-    geometric = (operations >= GEOMETRIC.start).view(n, 1, 1, 1)
-    return torch.where(geometric, moved, images)
+    pixels = images.float().contiguous()
+    moved = F.grid_sample(pixels, 2 * sources / size - 1, padding_mode="border", align_corners=False)
+    return torch.where(inside, moved, 0).round().to(torch.uint8)
 
 
 def _sources(operations: Tensor, amounts: Tensor, height: int, width: int) -> Tensor:

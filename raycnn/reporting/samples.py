@@ -47,7 +47,7 @@ def sample_images(run: Run, trial: Trial | None) -> tuple[list[Sample], str]:
     generator = torch.Generator().manual_seed(run.spec.search.seed)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     strips = [Sample("as they are", "", f"{COUNT} images of {of}", _strip(images))]
-    strips += _drawn(_strengths(run, trial), pixels, torch.tensor(mean), torch.tensor(std), generator)
+    strips += drawn(_strengths(run, trial), pixels, torch.tensor(mean), torch.tensor(std), generator)
     return strips, f"Eight training images of {of}, one of each of the first classes."
 
 
@@ -77,7 +77,7 @@ def _strengths(run: Run, trial: Trial | None) -> dict[str, tuple[Any, str]]:
     middle = _regularizers(run, _in_the_middle)
     own = _regularizers(run, lambda name, _: trial.parameters[name]) if trial and trial.parameters else middle
     found: dict[str, tuple[Any, str]] = {"crop_flip": (own, "")}
-    for name in ("cutout", "mixup", "cutmix", "rotation"):
+    for name in ("trivialaugment", "augmix", "cutout", "mixup", "cutmix", "rotation"):
         taken = getattr(own, name)
         if trial and trial.parameters and taken:
             found[name] = (taken, f"as in {trial.name}")
@@ -100,11 +100,15 @@ def _in_the_middle(name: str, form: Parameter) -> Any:
     return next(option for option in (*form.choice, "off") if option != "off" or len(form.choice) == 1)
 
 
-def _drawn(strengths: dict[str, tuple[Any, str]], pixels: Any, mean: Any, std: Any, generator: Any) -> list[Sample]:
-    """pixels: (8, 3, h, w) uint8 tensor. The order of training: crop and flip are shown alone, the others too."""
+def drawn(strengths: dict[str, tuple[Any, str]], pixels: Any, mean: Any, std: Any, generator: Any) -> list[Sample]:
+    """A strip for each regularizer of `strengths`: its spec by name, of "crop_flip" the Regularizers, and whose it is.
+
+    pixels: (8, 3, h, w) uint8 tensor. The order is that of training; each is shown alone.
+    """
     import torch
 
-    from raycnn.regularizers import crop_flip, cutmix, cutout, mixup, rotation
+    from raycnn.regularizers import augmix, crop_flip, cutmix, cutout, mixup, rotation, trivialaugment
+    from raycnn.regularizers.operations import operate
 
     height, width = pixels.shape[2:]
     centre, scale = mean.view(3, 1, 1), std.view(3, 1, 1)
@@ -121,38 +125,59 @@ def _drawn(strengths: dict[str, tuple[Any, str]], pixels: Any, mean: Any, std: A
         images = pixels
         if regularizers.crop_px:
             corners = crop_flip.draw_crops(COUNT, regularizers.crop_px, generator)
-            images = crop_flip.crop(images, corners, regularizers.crop_px)
+            images = crop_flip.crop(images, corners, regularizers.crop_px, regularizers.crop_padding)
         if regularizers.flip:
             images = crop_flip.flip(images, crop_flip.draw_flips(COUNT, generator))
         strip = _strip(images.permute(0, 2, 3, 1).numpy())
         found.append(Sample("crop and flip", ", ".join(words), "cropped and mirrored images", strip))
+    if "trivialaugment" in strengths:
+        spec, whose = strengths["trivialaugment"]
+        images = operate(pixels, *trivialaugment.draw(COUNT, spec.strength, width, generator))
+        strip = _strip(images.permute(0, 2, 3, 1).numpy())
+        words = _sentence(f"strength {spec.strength:.3g}", whose)
+        found.append(Sample("TrivialAugment", words, "images after one operation each", strip))
+    if "augmix" in strengths:
+        spec, whose = strengths["augmix"]
+        images = augmix.augmix(pixels, *augmix.draw(COUNT, 1, spec.severity, width, generator))
+        strip = _strip(images.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        words = _sentence(f"severity {spec.severity:.3g}, weight of the divergence {spec.jsd_weight:.3g}", whose)
+        found.append(Sample("AugMix", words, "one view of each image", strip))
     if "cutout" in strengths:
         spec, whose = strengths["cutout"]
         centres = cutout.draw_centres(COUNT, spec.holes, height, width, generator)
-        words = f"{spec.holes} square{'s' if spec.holes > 1 else ''} of {spec.size_px} px, {whose}"
-        strip = shown(cutout.cutout(normalised, centres, spec.size_px))
+        words = _sentence(
+            f"{spec.holes} {'black ' * (spec.fill == 'black')}square{'s' * (spec.holes > 1)} of {spec.size_px} px",
+            whose,
+        )
+        black = _strip(cutout.cutout(pixels, centres, spec.size_px).permute(0, 2, 3, 1).numpy())
+        strip = black if spec.fill == "black" else shown(cutout.cutout(normalised, centres, spec.size_px))
         found.append(Sample("cutout", words, "images with blank squares", strip))
     if "mixup" in strengths:
         spec, whose = strengths["mixup"]
         weights = mixup.draw_lambdas(COUNT, spec.alpha, generator)
         mixed = [mixup.mixup(normalised[i : i + 1], normalised[i - 1 : i or None], weights[i]) for i in range(COUNT)]
-        drawn = " ".join(f"{weight:.2f}" for weight in weights.tolist())
-        words = f"alpha {spec.alpha:.3g}, {whose}; each as from a batch of its own, λ = {drawn}"
+        lambdas = " ".join(f"{weight:.2f}" for weight in weights.tolist())
+        words = _sentence(f"alpha {spec.alpha:.3g}", whose) + f"; each as from a batch of its own, λ = {lambdas}"
         found.append(Sample("mixup", words, "images mixed with their left neighbours", shown(torch.cat(mixed))))
     if "cutmix" in strengths:
         spec, whose = strengths["cutmix"]
         boxes = cutmix.draw_boxes(COUNT, spec.alpha, height, width, generator)
         cut = [cutmix.cutmix(normalised[i : i + 1], normalised[i - 1 : i or None], boxes[i]) for i in range(COUNT)]
-        words = f"alpha {spec.alpha:.3g}, {spec.probability:.0%} of the batches, {whose}"
+        words = _sentence(f"alpha {spec.alpha:.3g}, {spec.probability:.0%} of the batches", whose)
         found.append(Sample("CutMix", words, "images with a part of their left neighbours", shown(torch.cat(cut))))
     if "rotation" in strengths:
         spec, whose = strengths["rotation"]
         count = COUNT // spec.views
         turns = rotation.draw_turns(count, spec.views, generator).flatten()
         images = normalised[:count].repeat_interleave(spec.views, dim=0)
-        words = f"weight {spec.weight:.3g}, {spec.views} view{'s' if spec.views > 1 else ''} of each image, {whose}"
+        seen = f"{spec.views} view{'s' * (spec.views > 1)} of each image"
+        words = _sentence(f"weight {spec.weight:.3g}, {seen}", whose)
         found.append(Sample("rotation", words, "images in quarter turns", shown(rotation.rotate(images, turns))))
     return found
+
+
+def _sentence(strength: str, whose: str) -> str:
+    return f"{strength}, {whose}" if whose else strength
 
 
 def _strip(images: np.ndarray) -> str:
