@@ -82,11 +82,13 @@ def trial_spec(spec: SearchSpec, values: dict[str, Any], seed: int, **changes: A
         "model": spec.model,
         "epochs": spec.budget.epochs,
         "batch_size": spec.budget.batch_size,
-        "precision": spec.trainer.precision,
-        "compile": spec.trainer.compile,
+        **{name: getattr(spec.trainer, name) for name in HOW},
         "seed": seed,
     }
     return TrialSpec.model_validate(fields | values | changes)
+
+
+HOW = ("precision", "compile", "deterministic", "sync_batchnorm", "gradient_precision")  # Trainer's fields of a trial
 
 
 class _Wrong(Exception):

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.space import Space
-from raycnn.spec.trial import Model, Optimizer, Spec
+from raycnn.spec.trial import DETERMINISTIC, EXCHANGE, SYNC, Model, Optimizer, Spec
 
 Objective = Literal["val/clean_error", "val/corruption_error"]
 Auto = Annotated[Literal["auto"], Tag("@word")]
@@ -57,6 +57,9 @@ class Trainer(Spec):
     slots: int | None = Field(default=None, ge=1, description="most trials at once; default: as many as fit")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = Field(default=False, description="torch.compile: helps on GPUs, not on CPUs")
+    deterministic: bool = Field(default=False, description=DETERMINISTIC)
+    sync_batchnorm: bool = Field(default=False, description=SYNC)
+    gradient_precision: Literal["fp32", "bf16"] = Field(default="fp32", description=EXCHANGE)
     checkpoint_s: float = Field(default=10.0, ge=0, description="least seconds between two checkpoints of a trial")
     hang_s: float = Field(default=600.0, gt=0, description="a trial without progress for so many seconds fails")
     retries: int = Field(default=3, ge=0, description="how often a trial survives the death of its workers")

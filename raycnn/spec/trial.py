@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+DETERMINISTIC = "on a GPU too a trial is the same bit for bit, but slower; on a processor it always is"
+SYNC = "GPUs only: batch norm over the batch of all workers of a trial, not over each one's share"
+EXCHANGE = "what the workers of a trial exchange"
 CLIP = "longest gradient, over all parameters; a longer one is shortened to it; 0: any length"
 MODELS = (
     "fastnet",
@@ -217,3 +220,6 @@ class TrialSpec(Spec):
     train_on: Literal["train", "all"] = Field(default="train", description="all: validation images are trained on too")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
+    deterministic: bool = Field(default=False, description=DETERMINISTIC)
+    sync_batchnorm: bool = Field(default=False, description=SYNC)
+    gradient_precision: Literal["fp32", "bf16"] = Field(default="fp32", description=EXCHANGE)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from raycnn import models
@@ -158,12 +160,18 @@ def _evaluate(run: _Run, epoch: int, corrupted: bool) -> dict[str, float]:
 def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: Group) -> _Run:
     """A training before its first step. Raises SpecError.
 
-    Changes a setting of the process: on a GPU, cuDNN measures which of its convolutions is fastest for each shape.
+    Changes settings of the process: on a GPU, either all is deterministic, or cuDNN measures which of its convolutions
+    is the fastest for each shape.
     """
-    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if device.type == "cuda":
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # read once, at cuBLAS's start; else not reproducible
+        torch.use_deterministic_algorithms(spec.deterministic)
+        torch.backends.cudnn.benchmark = not spec.deterministic
     images = _training_images(spec, data)
     steps = _steps_per_epoch(spec, len(images.labels), group)
-    classifier = _new_classifier(spec, data, device)
+    classifier = _new_classifier(spec, data, group, device)
     training = Training(
         spec,
         images,
@@ -193,13 +201,17 @@ def _steps_per_epoch(spec: TrialSpec, count: int, group: Group) -> int:
     return count // spec.batch_size
 
 
-def _new_classifier(spec: TrialSpec, data: TrainingData, device: torch.device) -> Classifier:
+def _new_classifier(spec: TrialSpec, data: TrainingData, group: Group, device: torch.device) -> Classifier:
     """Weights from spec.seed alone, whatever the process has drawn before, and drawn on the CPU on any device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         r = spec.regularizers
         network = models.build(spec.model, data.train.images.shape[-1], r.dropout, r.stochastic_depth)
         classifier = Classifier(network, data.classes, data.mean, data.std, spec.regularizers.rotation is not None)
+    if spec.sync_batchnorm and group.size > 1:
+        if device.type != "cuda":
+            raise SpecError("trainer.sync_batchnorm: works on GPUs only. Write false, or train with one worker.")
+        classifier = nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
     classifier = classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if isinstance(network, BeginsWithData):
         network.begin_with(classifier.normalise(data.train.images[:BEGIN_IMAGES]))
@@ -211,6 +223,8 @@ def _step_module(classifier: Classifier, spec: TrialSpec, group: Group, device: 
     if group.size > 1:
         ids = [device] if device.type == "cuda" else None
         module = DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        if spec.gradient_precision == "bf16":
+            module.register_comm_hook(None, bf16_compress_hook)
     return compiled(module, device) if spec.compile else module
 
 

@@ -111,3 +111,13 @@ def test_trainings_of_different_shapes_follow_one_another(small: TrialSpec, data
     first, between, again = (records(spec, there)[-1] for spec in (small, plain, small))
     assert again.train_loss == pytest.approx(first.train_loss, rel=1e-3)
     assert between.train_loss < first.train_loss
+
+
+def test_deterministic_trainings_are_the_same_bit_for_bit(small: TrialSpec, data: TrainingData):
+    spec = small.model_copy(update={"deterministic": True, "precision": "bf16"})
+    there = on("cuda", data)
+    try:
+        first, second = (train(spec, there, torch.device("cuda")).state_dict() for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -218,7 +218,7 @@ def test_a_batch_larger_than_the_data_is_refused(spec: TrialSpec, data: Training
 def one_step(spec: TrialSpec, data: TrainingData, **changes: Any) -> tuple[Classifier, Classifier]:
     """The classifiers before and after a single plain step of SGD without momentum and weight decay."""
     spec = with_(spec, epochs=1, batch_size=200, schedule=Schedule(name="constant", warmup=0.0), **changes)
-    before = loop._new_classifier(spec, data, CPU)
+    before = loop._new_classifier(spec, data, Group(), CPU)
     return before, train(spec, data, CPU)
 
 
@@ -273,3 +273,8 @@ def test_networks_draw_from_a_state_of_the_epoch_alone(spec: TrialSpec, data: Tr
     assert numbers(rest) == numbers(whole)
     without = records_of(with_(spec, regularizers=Regularizers()), data)
     assert without[-1].train_loss != whole[-1].train_loss
+
+
+def test_batch_norm_over_all_workers_is_refused_on_processors(spec: TrialSpec, data: TrainingData):
+    with pytest.raises(SpecError, match=r"trainer.sync_batchnorm: works on GPUs only"):
+        train(with_(spec, sync_batchnorm=True), data, CPU, group=Group(0, 2))

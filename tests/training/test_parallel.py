@@ -11,7 +11,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycnn import models
 from raycnn.models.classifier import Classifier
-from raycnn.spec.trial import Cutmix, Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
+from raycnn.spec.trial import (
+    Augmix,
+    Cutmix,
+    Cutout,
+    Mixup,
+    Optimizer,
+    Regularizers,
+    Rotation,
+    Sgd,
+    TrialSpec,
+    Trivialaugment,
+)
 from raycnn.training.batches import Group, Images, batch_at, epoch_choices
 from raycnn.training.evaluate import evaluate
 from raycnn.training.loop import EpochRecord, TrainingData, TrainingDiverged, share_weight, train
@@ -19,7 +30,13 @@ from raycnn.training.loss import StepLogits, training_loss
 
 BATCH = 7  # not divisible by two: the ranks' shares differ
 EVERYTHING = Regularizers(
-    cutout=Cutout(size_px=2), mixup=Mixup(alpha=1.0), cutmix=Cutmix(), rotation=Rotation(weight=0.5), crop_px=1
+    cutout=Cutout(size_px=2),
+    mixup=Mixup(alpha=1.0),
+    cutmix=Cutmix(),
+    rotation=Rotation(weight=0.5),
+    trivialaugment=Trivialaugment(),
+    augmix=Augmix(),
+    crop_px=1,
 )
 
 
@@ -42,8 +59,17 @@ def measure(group: Group, data: TrainingData, spec: TrialSpec, directory: Path) 
             return type(error).__name__
         return "finished"
 
+    coarse: list[EpochRecord] = []
+    train(
+        spec.model_copy(update={"gradient_precision": "bf16"}),
+        data,
+        torch.device("cpu"),
+        group=group,
+        on_epoch=coarse.append,
+    )
     return {
         "gradients": gradients(group, data.train),
+        "bf16": [(r.train_loss, r.metrics) for r in coarse],
         "evaluation": evaluate(trained, data.validation, "fp32", Group()),
         "shared_evaluation": evaluate(trained, data.validation, "fp32", group),
         "metrics": [(r.train_loss, r.metrics) for r in records],
@@ -126,3 +152,12 @@ def test_one_and_two_workers_learn_the_same(measured: dict[str, dict[str, Any]])
 def test_all_ranks_stop_and_diverge_together(measured: dict[str, dict[str, Any]]):
     assert {result["stopped"] for result in measured.values()} == {"Stop"}
     assert {result["diverged"] for result in measured.values()} == {"TrainingDiverged"}
+
+
+def test_gradients_exchanged_in_bf16_lead_to_nearly_the_same_place(measured: dict[str, dict[str, Any]]):
+    alone, first, second = (measured[name] for name in ("0-of-1", "0-of-2", "1-of-2"))
+    assert alone["bf16"] == alone["metrics"]  # nothing is exchanged
+    assert first["bf16"] == second["bf16"]
+    assert first["bf16"] != first["metrics"]
+    for (coarse, _), (fine, _) in zip(first["bf16"], first["metrics"], strict=True):
+        assert coarse == pytest.approx(fine, rel=0.02, abs=0.01)
