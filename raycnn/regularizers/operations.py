@@ -75,16 +75,15 @@ def _equalized(images: Tensor, *_: Tensor) -> Tensor:
 def _moved(images: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
     """The geometric operations."""
     height, width = images.shape[2:]
-    sources = _sources(operations, amounts, height, width)
-    size = torch.tensor((width, height), device=images.device)
-    inside = ((sources >= 0) & (sources < size)).all(-1)[:, None]
-    pixels = images.float().contiguous()
-    moved = F.grid_sample(pixels, 2 * sources / size - 1, padding_mode="border", align_corners=False)
-    return torch.where(inside, moved, 0).round().to(torch.uint8)
+    x, y = _sources(operations, amounts, height, width)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    grid = torch.stack((2 * x / width - 1, 2 * y / height - 1), dim=-1)
+    moved = F.grid_sample(images.float().contiguous(), grid, padding_mode="border", align_corners=False)
+    return torch.where(inside[:, None], moved, 0).round().to(torch.uint8)
 
 
-def _sources(operations: Tensor, amounts: Tensor, height: int, width: int) -> Tensor:
-    """(n, height, width, 2): from where (x, y) each pixel comes, in pixels from the upper left corner of the image."""
+def _sources(operations: Tensor, amounts: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """From where (x, y) each pixel comes, in pixels from the image's upper left corner: (n, height, width) each."""
     rows = torch.arange(height, device=amounts.device) + 0.5
     columns = torch.arange(width, device=amounts.device) + 0.5
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -101,4 +100,4 @@ def _sources(operations: Tensor, amounts: Tensor, height: int, width: int) -> Te
     source_y = angle.sin() * across + angle.cos() * down + middle_y
     source_x = source_x + of("shear_x") * y + of("translate_x")
     source_y = source_y + of("shear_y") * x + of("translate_y")
-    return torch.stack((source_x, source_y), dim=-1)
+    return source_x, source_y

@@ -97,7 +97,7 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 
 def noise_seed(seed: int, epoch: int, rank: int) -> int:
     """Of torch's random state, from which networks draw while an epoch is trained: each rank its own."""
-    return _derived(seed, epoch, rank)
+    return _derived(seed, epoch, 1 + rank)  # NumPy takes (seed, epoch, 0) for (seed, epoch)
 
 
 def _derived(*parts: int) -> int:

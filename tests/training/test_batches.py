@@ -11,7 +11,17 @@ from torch import Tensor
 from raycnn.regularizers import augmix
 from raycnn.regularizers.operations import operate
 from raycnn.spec.trial import Augmix, Cutmix, Cutout, Mixup, Regularizers, Rotation, Trivialaugment
-from raycnn.training.batches import Batch, Group, Images, batch_at, draw, epoch_choices, share_of
+from raycnn.training.batches import (
+    Batch,
+    Group,
+    Images,
+    batch_at,
+    draw,
+    epoch_choices,
+    epoch_generator,
+    noise_seed,
+    share_of,
+)
 
 PLAIN = Regularizers(crop_px=0, flip=False)
 EVERYTHING = Regularizers(
@@ -277,3 +287,9 @@ def test_ranks_share_out_the_views_of_augmix():
     for step, batch in enumerate(whole):
         shares = [part[step].images.unflatten(0, (3, -1)) for part in parts]
         assert torch.equal(torch.cat(shares, dim=1), batch.images.unflatten(0, (3, -1)))
+
+
+def test_no_two_sources_of_randomness_have_the_same_seed():
+    seeds = [epoch_generator(seed, epoch).initial_seed() for seed in range(3) for epoch in range(4)]
+    seeds += [noise_seed(seed, epoch, rank) for seed in range(3) for epoch in range(1, 4) for rank in range(3)]
+    assert len(set(seeds)) == len(seeds)
