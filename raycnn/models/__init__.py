@@ -39,6 +39,10 @@ def build(name: str, image_px: int, dropout: float = 0.0, stochastic_depth: floa
             return resnet.cifar_resnet(int(name.removeprefix("resnet")), stochastic_depth)
         case "resnet18":
             return resnet.resnet18(stochastic_depth)
+        case "resnet50":
+            if image_px < 64:
+                raise SpecError(f"model: resnet50 needs images of at least 64 px, got {image_px}. Set data.image_px.")
+            return resnet.resnet50(stochastic_depth)
         case "preact18":
             return preact.preact18(dropout, stochastic_depth)
         case "wrn-16-8" | "wrn-40-2" | "wrn-28-10":

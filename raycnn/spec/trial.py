@@ -22,6 +22,7 @@ MODELS = (
     "resnet32",
     "resnet56",
     "resnet18",
+    "resnet50",
     "preact18",
     "wrn-16-8",
     "wrn-40-2",

@@ -28,10 +28,34 @@ from raycnn.spec.trial import Augmix, Regularizers
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images (n, 3, height, width) uint8, channels_last, and labels (n,) int64, both on the training's device."""
+    """Images (n, 3, height, width) uint8, channels_last, and labels (n,) int64, both on the training's device.
+
+    rows: (n,) int64 on the host. If given, image i is row rows[i] of `images`, which stays on the host: memory-mapped
+    data that are too large for the device, streamed to it batch by batch.
+    """
 
     images: Tensor
     labels: Tensor
+    rows: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The training's."""
+        return self.labels.device
+
+    def take(self, chosen: Tensor) -> Tensor:
+        """Copies of the images `chosen` (m,), int64 where `images` are, on the training's device."""
+        if self.rows is None:
+            return _gather(self.images, chosen)
+        stored, rows = self.images.permute(0, 2, 3, 1), self.rows[chosen]
+        pinned = self.device.type == "cuda"  # then the copy runs beside the device's computing
+        found = torch.empty((len(rows), *stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+        torch.index_select(stored, 0, rows, out=found)
+        return found.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+
+    def part(self, first: int, last: int) -> Tensor:
+        """Images first to last - 1, on the training's device; perhaps not a copy."""
+        return self.images[first:last] if self.rows is None else self.take(torch.arange(first, last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +103,10 @@ class Choices:
     chain_amounts: Tensor | None
     shares: Tensor | None
 
-    def at(self, step: Tensor) -> "Choices":
-        """Those of one step (1,), without the first dimension."""
+    def at(self, step: Tensor | int) -> "Choices":
+        """Those of one step, without the first dimension. A step (1,) on the device need not be known to the host."""
+        if isinstance(step, int):
+            return self.each(lambda _, values: values[step])
         return self.each(lambda _, values: values.index_select(0, step)[0])
 
     def each(self, change: Callable[[str, Tensor], Tensor]) -> "Choices":
@@ -147,19 +173,20 @@ def augmix_views(spec: Augmix) -> int:
 def epoch_choices(
     data: Images, batch_size: int, regularizers: Regularizers, seed: int, epoch: int, group: Group
 ) -> Choices:
-    """The random choices of epoch `epoch`, from 1, this rank's share of each batch, on the device of `data`."""
+    """The random choices of epoch `epoch`, from 1, this rank's share of each batch, on the training's device; the order
+    where the images are."""
     choices = draw(len(data.labels), data.images.shape[-1], batch_size, regularizers, seed, epoch)
-    return _share(choices, group, batch_size, data.images.device)
+    return _share(choices, group, batch_size, data)
 
 
 def batch_at(
     data: Images,
     choices: Choices,
-    step: Tensor,
+    step: Tensor | int,
     regularizers: Regularizers,
     normalise: Callable[[Tensor], Tensor],
 ) -> Batch:
-    """This rank's share of the batch of `step` (1,), int64, on the device: no value of it is needed on the host."""
+    """This rank's share of the batch of `step`, see Choices.at."""
     return _prepare(data, choices.at(step), regularizers, normalise)
 
 
@@ -168,7 +195,7 @@ def share_of(batch_size: int, group: Group) -> range:
     return range(group.rank * batch_size // group.size, (group.rank + 1) * batch_size // group.size)
 
 
-def _share(choices: Choices, group: Group, batch_size: int, device: torch.device) -> Choices:
+def _share(choices: Choices, group: Group, batch_size: int, data: Images) -> Choices:
     """This rank's choices, on its device; for mixing those of one image more come first, the first image's partner."""
     places = share_of(batch_size, group)
     extra = [] if choices.lambdas is None and choices.boxes is None else [(places.start - 1) % batch_size]
@@ -176,6 +203,7 @@ def _share(choices: Choices, group: Group, batch_size: int, device: torch.device
 
     def mine(name: str, values: Tensor) -> Tensor:
         of_all_images = name in ("lambdas", "boxes")
+        device = data.images.device if name == "order" else data.device
         return (values if of_all_images else values[:, chosen]).to(device, non_blocking=True)
 
     return choices.each(mine)
@@ -183,7 +211,7 @@ def _share(choices: Choices, group: Group, batch_size: int, device: torch.device
 
 def _prepare(data: Images, chosen: Choices, regularizers: Regularizers, normalise: Callable[[Tensor], Tensor]) -> Batch:
     """chosen: one step's."""
-    images, labels = _gather(data.images, chosen.order), data.labels[chosen.order]
+    images, labels = data.take(chosen.order), data.labels[chosen.order.to(data.device, non_blocking=True)]
     if chosen.corners is not None:
         images = crop_flip.crop(images, chosen.corners, regularizers.crop_px, regularizers.crop_padding)
     if chosen.flips is not None:

@@ -20,13 +20,13 @@ def evaluate(classifier: Classifier, data: Images, precision: str, group: Group)
     Every rank scores its share, without padding, and the sums are added: each image counts once.
     """
     classifier.eval()
-    totals = torch.zeros(2, dtype=torch.float64, device=data.images.device)  # errors, loss
+    totals = torch.zeros(2, dtype=torch.float64, device=data.device)  # errors, loss
     places = share_of(len(data.labels), group)
-    batch = BATCH_CPU if data.images.device.type == "cpu" else BATCH_GPU
+    batch = BATCH_CPU if data.device.type == "cpu" else BATCH_GPU
     for first in range(places.start, places.stop, batch):
         last = min(first + batch, places.stop)
-        with autocast(precision, data.images.device):
-            logits = classifier(data.images[first:last])
+        with autocast(precision, data.device):
+            logits = classifier(data.part(first, last))
         labels = data.labels[first:last]
         totals[0] += (logits.argmax(1) != labels).sum()
         totals[1] += F.cross_entropy(logits, labels, reduction="sum")

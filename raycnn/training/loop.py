@@ -189,8 +189,11 @@ def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
     if spec.train_on == "train":
         return data.train
     both = (data.train, data.validation)
+    labels = torch.cat([part.labels for part in both])
+    if data.train.rows is not None and data.validation.rows is not None:  # of the same images
+        return Images(data.train.images, labels, torch.cat([data.train.rows, data.validation.rows]))
     images = torch.cat([part.images for part in both]).contiguous(memory_format=torch.channels_last)
-    return Images(images, torch.cat([part.labels for part in both]))
+    return Images(images, labels)
 
 
 def _steps_per_epoch(spec: TrialSpec, count: int, group: Group) -> int:
@@ -214,7 +217,7 @@ def _new_classifier(spec: TrialSpec, data: TrainingData, group: Group, device: t
         classifier = nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
     classifier = classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if isinstance(network, BeginsWithData):
-        network.begin_with(classifier.normalise(data.train.images[:BEGIN_IMAGES]))
+        network.begin_with(classifier.normalise(data.train.part(0, min(BEGIN_IMAGES, len(data.train.labels)))))
     return classifier
 
 

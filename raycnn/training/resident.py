@@ -1,5 +1,6 @@
-"""Images in the device's memory, as a training wants them."""
+"""Images in the device's memory, as a training wants them, or streamed to it where they are too many."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,23 +12,35 @@ from raycnn.training.loop import TrainingData
 if TYPE_CHECKING:
     from raycnn.data.sources import DataSet
 
+RESIDENT_CPU_BYTES = 2**30  # above, a processor reads from the memory map, which all workers share
+RESIDENT_GPU_SHARE = 0.4  # of the free memory; the rest is for the network
+
 
 def training_data(
-    data: "DataSet", train: np.ndarray, validation: np.ndarray, corrupted: np.ndarray | None, device: torch.device
+    data: "DataSet",
+    train: np.ndarray,
+    validation: np.ndarray,
+    corrupted: np.ndarray | None,
+    device: torch.device,
+    streamed: bool | None = None,
 ) -> TrainingData:
-    """Copies of the training images `train` and `validation` (indices) of a data set on `device`.
+    """The training images `train` and `validation` (indices) of a data set for a training on `device`.
 
     corrupted: (corruptions, severities, n, h, w, 3) uint8, made of the first n validation images, or None.
+    streamed: whether they stay in their memory map on the host; None: if they are too large for the device.
     """
     images, labels = data.train.images, data.train.labels
+    if streamed is None:
+        streamed = images.nbytes > _room(device)
     spoilt = None
     if corrupted is not None:
         kinds, severities, count = corrupted.shape[:3]
         held_out = np.tile(labels[validation[:count]], kinds * severities)
-        spoilt = resident(corrupted.reshape(-1, *corrupted.shape[3:]), held_out, device)
+        flat = corrupted.reshape(-1, *corrupted.shape[3:])
+        spoilt = _images(flat, held_out, np.arange(len(flat)), device, flat.nbytes > _room(device))
     return TrainingData(
-        train=resident(images[train], labels[train], device),
-        validation=resident(images[validation], labels[validation], device),
+        train=_images(images, labels, train, device, streamed),
+        validation=_images(images, labels, validation, device, streamed),
         corrupted=spoilt,
         mean=data.mean,
         std=data.std,
@@ -35,7 +48,19 @@ def training_data(
     )
 
 
-def resident(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Images:
-    """(n, h, w, 3) uint8 as (n, 3, h, w) in channels_last order, and (n,) labels as int64, copied to the device."""
-    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    return Images(pixels.to(device), torch.from_numpy(np.array(labels, dtype=np.int64)).to(device))
+def _room(device: torch.device) -> float:
+    """Bytes of images that `device` can hold."""
+    return RESIDENT_GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_CPU_BYTES
+
+
+def _images(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray, device: torch.device, streamed: bool) -> Images:
+    """images: (n, h, w, 3) uint8; labels: of all of them, or of the chosen ones."""
+    of_chosen = labels[chosen] if len(labels) == len(images) else labels
+    wanted = torch.from_numpy(np.array(of_chosen, dtype=np.int64)).to(device)
+    if streamed:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
+            stored = torch.from_numpy(images)
+        return Images(stored.permute(0, 3, 1, 2), wanted, torch.from_numpy(np.array(chosen, dtype=np.int64)))
+    pixels = torch.from_numpy(np.array(images[chosen])).permute(0, 3, 1, 2)
+    return Images(pixels.to(device), wanted)

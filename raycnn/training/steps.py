@@ -48,12 +48,11 @@ class EagerSteps:
 
     def epoch(self, choices: Choices, lrs: Sequence[float], first: bool, on_step: Callable[[], None]) -> Tensor:
         """A step for each learning rate; first: it is the training's first epoch. The sum of the losses, ()."""
-        device = choices.order.device
-        steps, total = torch.arange(len(lrs), device=device), torch.zeros((), device=device)
+        total = torch.zeros((), device=self.training.images.device)
         for step, lr in enumerate(lrs):
             on_step()
             set_lr(self.training.optimizer, lr)
-            total += _optimise(self.training, choices, steps[step : step + 1], first and step == 0)
+            total += _optimise(self.training, choices, step, first and step == 0)
         return total
 
 
@@ -65,7 +64,7 @@ class GraphSteps:
         self.stream = torch.cuda.Stream()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager_steps = 0
-        device = training.images.labels.device
+        device = training.images.device
         self.step = torch.zeros(1, dtype=torch.int64, device=device)
         self.total = torch.zeros((), device=device)
         self.choices: Choices | None = None
@@ -129,14 +128,14 @@ class GraphSteps:
 
 
 def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
-    """How `training` makes its steps. Those of several ranks and those of Muon (its learning rates are numbers of the
-    host) are not captured."""
-    on_gpu = training.images.labels.device.type == "cuda"
-    captured = on_gpu and ranks == 1 and not isinstance(training.optimizer, FilterMuon)
+    """How `training` makes its steps. Not captured are those of several ranks, of Muon (its learning rates are numbers
+    of the host), and of images that are streamed."""
+    resident_on_gpu = training.images.device.type == "cuda" and training.images.rows is None
+    captured = resident_on_gpu and ranks == 1 and not isinstance(training.optimizer, FilterMuon)
     return GraphSteps(training) if captured else EagerSteps(training)
 
 
-def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -> Tensor:
+def _optimise(training: Training, choices: Choices, step: Tensor | int, first: bool) -> Tensor:
     """Changes the classifier, its average and the optimizer: one step, perhaps the training's first. The loss, ()."""
     spec = training.spec
     batch = batch_at(training.images, choices, step, spec.regularizers, training.classifier.normalise)
@@ -158,7 +157,7 @@ def _optimise(training: Training, choices: Choices, step: Tensor, first: bool) -
 def _gradients(training: Training, batch: Batch) -> Tensor:
     """Changes the gradients: to those of the mean loss over the global batch. This rank's share of the loss, ()."""
     training.optimizer.zero_grad(set_to_none=True)
-    with autocast(training.precision, training.images.labels.device):
+    with autocast(training.precision, training.images.device):
         loss = training.share_weight * training_loss(training.model, batch, training.spec.regularizers)
     loss.backward()
     return loss.detach()

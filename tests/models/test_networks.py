@@ -46,9 +46,10 @@ def test_every_network_stands_in_the_table_of_the_docs_with_its_size_and_cost():
 
     table = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     for name in models.NAMES:
-        model = classifier(name).eval()
+        px = 224 if name == "resnet50" else 32
+        model = classifier(name, image_px=px).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, 3, 32, 32))
+            model(torch.zeros(1, 3, px, px))
         multiply_adds = counter.get_total_flops() / 2
         assert f"| `{name}` | {parameters(model) / 1e6:.2f} | {multiply_adds / 1e6:,.1f} |" in table
 
@@ -69,6 +70,21 @@ def test_a_preactivation_block_computes_the_papers_formula():
 
 def test_fastnet_has_about_300_000_parameters():
     assert 250_000 < parameters(classifier("fastnet")) < 350_000
+
+
+def test_resnet50_computes_what_torchvisions_does_with_the_same_weights():
+    from torchvision.models.resnet import resnet50
+
+    theirs = resnet50(num_classes=1000)
+    ours = models.build("resnet50", 64)
+    assert isinstance(ours, torch.nn.Module)
+    assert f"{parameters(Classifier(ours, 1000, MEAN, STD, rotation=False)) / 1e6:.2f}" == "25.56"  # as published
+    body = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
+    ours.load_state_dict(dict(zip(ours.state_dict(), body.values(), strict=True)))
+    theirs.fc = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(ours.eval().features(images), theirs.eval()(images), atol=1e-4)
 
 
 def test_resnet18_computes_what_torchvisions_does_with_the_same_weights():
@@ -105,14 +121,19 @@ def test_the_shortcut_of_resnet20_is_every_other_pixel_between_channels_of_zeros
 @pytest.mark.parametrize("name", models.NAMES)
 @pytest.mark.parametrize("image_px", [32, 64])
 def test_features_have_the_width_that_is_promised(name: str, image_px: int):
+    if name == "resnet50" and image_px < 64:
+        with pytest.raises(SpecError, match=r"resnet50 needs images of at least 64 px, got 32"):
+            models.build(name, image_px)
+        return
     network = models.build(name, image_px)
     assert network.features(torch.zeros(2, 3, image_px, image_px)).shape == (2, network.width)
 
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_uint8_images_and_the_same_in_unit_range_give_the_same_logits(name: str):
-    model = classifier(name, classes=7).eval()
-    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    px = 64 if name == "resnet50" else 32
+    model = classifier(name, classes=7, image_px=px).eval()
+    images = torch.randint(0, 256, (3, 3, px, px), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model(images)
         assert torch.allclose(model(images.float() / 255), logits, atol=1e-4)
@@ -199,10 +220,10 @@ def test_dropout_and_stochastic_depth_are_refused_where_there_are_none(name: str
     residual = name.startswith(("resnet", "preact", "wrn"))
     for wish, there in (("dropout", name.startswith(("preact", "wrn"))), ("stochastic_depth", residual)):
         if there:
-            models.build(name, 32, **{wish: 0.5})
+            models.build(name, 64, **{wish: 0.5})
         else:
             with pytest.raises(SpecError, match=f"regularizers.{wish}: {name} has no"):
-                models.build(name, 32, **{wish: 0.5})
+                models.build(name, 64, **{wish: 0.5})
 
 
 OWN = """
