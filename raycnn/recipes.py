@@ -10,6 +10,7 @@ import torch
 
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import stratified_split
+from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import RESULTS, Results
 from raycnn.robustness.units import Unit, score_unit, units
 from raycnn.spec.recipe import Recipe
@@ -115,12 +116,12 @@ def _score(
 
 
 def _measured(rows: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, int]]) -> dict[str, Measured]:
-    """The mean over names and severities of each set's metric, over `models`. The clean images that stand beside
-    CIFAR-10-C belong to no corruption."""
+    """The mean over names and severities of each set's metric, over `models`; of CIFAR-10-C over the 15 corruptions of
+    the benchmark, not the four that its authors reserve for validation, nor the clean images that stand beside it."""
     values: dict[str, dict[tuple[str, int], list[float]]] = {}
     for row in rows:
         key = (row["model"], row["seed"])
-        if key in models and (row["set"] == "clean" or row["name"] != "clean"):
+        if key in models and (row["set"] != "cifar-10-c" or row["name"] in TEST_CORRUPTIONS):
             of_metric = values.setdefault(f"{row['set']}/{row['metric']}", {model: [] for model in models})
             of_metric[key].append(row["value"])
     found: dict[str, Measured] = {}

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from raycnn import recipes
 from raycnn.data.sources import load
 from raycnn.errors import SpecError
 from raycnn.recipes import Measured, comparison, train_recipe
+from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.spec.reading import read_recipe
 from raycnn.spec.recipe import Recipe
 from raycnn.training.checkpoint import load_classifier
@@ -98,6 +101,18 @@ def test_published_figures_stand_beside_the_measured_ones(recipe: Recipe):
         "cifar-10-c/error 50.00 % not scored another",
         "clean/ece 10.00 % (n=1)",
     ]
+
+
+def test_the_error_on_cifar_10_c_is_over_the_15_corruptions_of_the_benchmark():
+    def row(name: str, value: float, seed: int) -> dict[str, Any]:
+        return {"model": "m", "seed": seed, "set": "cifar-10-c", "name": name, "metric": "error", "value": value}
+
+    rows = [row(name, 0.2 + seed / 10, seed) for name in TEST_CORRUPTIONS for seed in (0, 1)]
+    rows += [row(name, 0.9, seed) for name in ("clean", "saturate") for seed in (0, 1)]
+    rows += [row("fog", 0.9, seed=2)]  # of a training that is not asked for
+    found = recipes._measured(rows, [("m", 0), ("m", 1)])["cifar-10-c/error"]
+    assert (found.mean, found.trainings) == (pytest.approx(0.25), 2)
+    assert found.deviation == pytest.approx(0.1 / 2**0.5)
 
 
 def command(file: Path, *arguments: str) -> list[str]:
