@@ -20,16 +20,12 @@ NAMES = MODELS
 def build(name: str, image_px: int, dropout: float = 0.0, stochastic_depth: float = 0.0) -> "Network":
     """The network `name` for square images of `image_px`, freshly initialised from torch's random state.
 
-    Raises SpecError for an unknown name, for images too small, for an own network that cannot be had, and for dropout
-    or stochastic depth where the network has none. Torch is imported here and not above, so that a spec can be checked
-    against NAMES in no time.
+    dropout, stochastic_depth: of networks that have it, as TrialSpec knows. Raises SpecError for an unknown name, for
+    images too small, and for an own network that cannot be had. Torch is imported here and not above, so that a spec
+    can be checked against NAMES in no time.
     """
     from raycnn.models import airbench, fastnet, preact, resnet
 
-    if (has := name.partition("-")[0].rstrip("0123456789")) not in ("resnet", "preact", "wrn") and stochastic_depth:
-        raise SpecError(f"regularizers.stochastic_depth: {name} has no residual blocks. Write 0.")
-    if has not in ("preact", "wrn") and dropout:
-        raise SpecError(f"regularizers.dropout: {name} has none. Write 0, or choose preact18 or a wrn.")
     match name:
         case "fastnet":
             return fastnet.FastNet(image_px)

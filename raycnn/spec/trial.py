@@ -224,3 +224,13 @@ class TrialSpec(Spec):
     deterministic: bool = Field(default=False, description=DETERMINISTIC)
     sync_batchnorm: bool = Field(default=False, description=SYNC)
     gradient_precision: Literal["fp32", "bf16"] = Field(default="fp32", description=EXCHANGE)
+
+    @model_validator(mode="after")
+    def _network_has_what_is_dropped(self) -> Self:
+        kind = "" if ":" in self.model else self.model.partition("-")[0].rstrip("0123456789")
+        for name, kinds in (("dropout", ("preact", "wrn")), ("stochastic_depth", ("resnet", "preact", "wrn"))):
+            if getattr(self.regularizers, name) and kind not in kinds:
+                raise PydanticCustomError(
+                    "network", "regularizers.{name}: {model} has none. Write 0.", {"name": name, "model": self.model}
+                )
+        return self

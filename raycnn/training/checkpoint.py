@@ -132,7 +132,9 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     try:
         plain = torch.load(path, map_location=device, weights_only=True)
         if plain["raycnn_checkpoint"] != FORMAT:
-            raise CheckpointError(f"{path}: has format {plain['raycnn_checkpoint']}, this raycnn reads {FORMAT}.")
+            raise CheckpointError(
+                f"{path}: has format {plain['raycnn_checkpoint']}, this raycnn reads {FORMAT}. Start a new run."
+            )
         return Checkpoint(
             spec=TrialSpec.model_validate_json(plain["spec"]),
             history=[EpochRecord(**record) for record in plain["history"]],

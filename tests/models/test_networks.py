@@ -215,17 +215,6 @@ def test_dropped_branches_leave_the_shortcut_and_keep_the_mean():
     assert torch.equal(last(x), x)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_dropout_and_stochastic_depth_are_refused_where_there_are_none(name: str):
-    residual = name.startswith(("resnet", "preact", "wrn"))
-    for wish, there in (("dropout", name.startswith(("preact", "wrn"))), ("stochastic_depth", residual)):
-        if there:
-            models.build(name, 64, **{wish: 0.5})
-        else:
-            with pytest.raises(SpecError, match=f"regularizers.{wish}: {name} has no"):
-                models.build(name, 64, **{wish: 0.5})
-
-
 OWN = """
 import torch
 

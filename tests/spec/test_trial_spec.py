@@ -3,7 +3,18 @@
 import pytest
 from pydantic import ValidationError
 
-from raycnn.spec.trial import Adamw, Cutout, Mixup, Optimizer, Regularizers, Rotation, Schedule, Sgd, TrialSpec
+from raycnn.spec.trial import (
+    MODELS,
+    Adamw,
+    Cutout,
+    Mixup,
+    Optimizer,
+    Regularizers,
+    Rotation,
+    Schedule,
+    Sgd,
+    TrialSpec,
+)
 
 FULL = TrialSpec(
     model="resnet18",
@@ -66,3 +77,16 @@ def test_the_baseline_has_crop_and_flip_and_no_searched_regularizer():
     plain = Regularizers()
     assert (plain.cutout, plain.mixup, plain.rotation) == (None, None, None)
     assert (plain.crop_px, plain.flip, plain.label_smoothing) == (4, True, 0.0)
+
+
+@pytest.mark.parametrize("model", [*MODELS, "my.networks:resnet"])
+def test_dropout_and_stochastic_depth_are_refused_where_the_network_has_none(model: str):
+    preactivated = model.startswith(("preact", "wrn"))
+    for wish, there in (("dropout", preactivated), ("stochastic_depth", preactivated or model.startswith("resnet"))):
+        optimizer = Optimizer(sgd=Sgd(lr=0.1))
+        fields = {"model": model, "epochs": 1, "batch_size": 2, "optimizer": optimizer, "regularizers": {wish: 0.5}}
+        if there:
+            TrialSpec.model_validate(fields)
+        else:
+            with pytest.raises(ValidationError, match=f"regularizers.{wish}: {model} has none. Write 0."):
+                TrialSpec.model_validate(fields)
