@@ -14,11 +14,12 @@ from filelock import FileLock
 from raycnn.data.batch_file import read_batch
 from raycnn.data.cache import Progress, Source
 from raycnn.data.dataset import save_split
-from raycnn.data.download import download, file_md5
+from raycnn.data.download import download, file_md5, require_space
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
 _SIDE_PX = 32
+_ARCHIVE_AND_FILES_BYTES = 360_000_000  # of either release
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,10 @@ OFFICIAL = {
 }
 
 
-def find(spec: DataSpec, root: Path, progress: Progress) -> Source:
+def find(spec: DataSpec, root: Path, progress: Progress, mirror: str | None = None) -> Source:
     """The official files in root/<folder>, or in root itself. Missing ones are downloaded where spec.verify.
 
+    mirror: address of the archive, where the official one is not to be asked; its checksum has to hold all the same.
     Raises DataError where files are missing and cannot be downloaded.
     """
     official = OFFICIAL[spec.name]
@@ -86,12 +88,18 @@ def find(spec: DataSpec, root: Path, progress: Progress) -> Source:
                 f"{folder}: {', '.join(_missing(official, folder))} missing. Put the official layout there or name its "
                 "folder with --data; data.verify: true would download the official files."
             )
-        _obtain(official, folder, progress)
+        _obtain(official, folder, mirror or official.url, progress)
 
     def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
         return _convert(official, folder, spec.verify, directory, progress)
 
     return Source(spec.name, {"verify": spec.verify}, tuple(folder / file for file in official.files), convert)
+
+
+def is_complete(name: str, root: Path) -> bool:
+    """Whether all files are where `find` looks for them, so that nothing would be downloaded."""
+    official = OFFICIAL[name]
+    return not _missing(official, _folder(official, root))
 
 
 def _folder(official: Official, root: Path) -> Path:
@@ -106,7 +114,7 @@ def _missing(official: Official, folder: Path) -> list[str]:
     return [file for file in official.files if not (folder / file).is_file()]
 
 
-def _obtain(official: Official, folder: Path, progress: Progress) -> None:
+def _obtain(official: Official, folder: Path, url: str, progress: Progress) -> None:
     """Put the files that are missing in `folder`, from the archive beside it, which is downloaded if need be."""
     archive = folder.parent / official.url.rsplit("/", 1)[-1]
     mend = f"Put {archive.name}, unpacked or not, into {archive.parent}, or name the folder that holds it with --data."
@@ -117,7 +125,8 @@ def _obtain(official: Official, folder: Path, progress: Progress) -> None:
                 return
             brought = archive.is_file()
             if not brought:
-                download(official.url, archive, official.archive_md5, mend, progress)
+                require_space(folder.parent, _ARCHIVE_AND_FILES_BYTES, f"{archive.name} and its files take")
+                download(url, archive, official.archive_md5, mend, progress)
             elif file_md5(archive) != official.archive_md5:
                 raise DataError(f"{archive}: not the official archive (its MD5 differs). Delete it and start again.")
             folder.mkdir(exist_ok=True)

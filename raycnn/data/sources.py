@@ -14,29 +14,38 @@ __all__ = ["DataSet", "ImageSet", "Progress", "load", "open_cached"]
 
 
 def load(
-    spec: DataSpec, root: Path | None = None, progress: Progress | None = None, cache: Path | None = None
+    spec: DataSpec,
+    root: Path | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    mirror: str | None = None,
 ) -> DataSet:
     """The data set of `spec`, converted at the first call, memory-mapped at once afterwards.
 
     root: where its files are; wins over spec.root; else the user's cache folder (~/.cache/raycnn).
     progress: called with (what, done, total) while something takes time.
     cache: where converted data are kept; default: `data` in the user's cache folder.
+    mirror: address of CIFAR's archive, where the official one is not to be asked.
     Raises DataError where the data are missing, damaged or not what they claim to be.
     """
-    home = platformdirs.user_cache_path("raycnn")
     progress = progress or (lambda what, done, total: None)
     named = root or spec.root
-    place = (named or home).expanduser().resolve()
+    place = place_of(named)
     try:
-        source = _find(spec, place, named is not None, progress)
+        source = _find(spec, place, named is not None, progress, mirror)
     except OSError as error:
         raise DataError(
             f"{place}: cannot be read ({error}). Mend its rights, or name another folder with --data."
         ) from error
-    return cached(source, cache or home / "data", progress)
+    return cached(source, cache or place_of(None) / "data", progress)
 
 
-def _find(spec: DataSpec, root: Path, named: bool, progress: Progress) -> Source:
+def place_of(root: Path | None) -> Path:
+    """The folder that files lie in or are downloaded to: `root`, else the user's cache folder."""
+    return (root or platformdirs.user_cache_path("raycnn")).expanduser().resolve()
+
+
+def _find(spec: DataSpec, root: Path, named: bool, progress: Progress, mirror: str | None) -> Source:
     match spec.name:
         case "shapes":
             return _shapes(spec)
@@ -45,7 +54,7 @@ def _find(spec: DataSpec, root: Path, named: bool, progress: Progress) -> Source
                 raise DataError("data.name: folder needs to know where. Name the folder with --data or data.root.")
             return folder.find(spec, root)
         case "cifar10" | "cifar100":
-            return cifar.find(spec, root, progress)
+            return cifar.find(spec, root, progress, mirror)
 
 
 def _shapes(spec: DataSpec) -> Source:

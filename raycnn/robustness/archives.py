@@ -1,8 +1,9 @@
-"""CIFAR-10-C and CIFAR-10-P directories in the authors' layout: checked when opened, read by memory map.
+"""CIFAR-10-C, CIFAR-100-C and CIFAR-10-P directories in the authors' layout: checked when opened, read by memory map.
 
-CIFAR-10-C: a file per corruption, (5 n, 32, 32, 3) uint8, the first n test images at severity 1, then 2, … 5, and
-`labels.npy`, (5 n,) integers. CIFAR-10-P: a file per perturbation, (n, frames, 32, 32, 3) uint8, one video for each of
-the first n test images, and perhaps `labels.npy`, (n,). In the official files n is 10,000; any n is taken.
+CIFAR-10-C, and CIFAR-100-C likewise: a file per corruption, (5 n, 32, 32, 3) uint8, the first n test images at
+severity 1, then 2, … 5, and `labels.npy`, (5 n,) integers. CIFAR-10-P: a file per perturbation, (n, frames, 32, 32, 3)
+uint8, one video for each of the first n test images, and perhaps `labels.npy`, (n,). In the official files n is 10,000;
+any n is taken.
 Nothing is ever unpickled.
 """
 
@@ -104,12 +105,13 @@ class PerturbationArchive:
 
 
 def open_corruptions(directory: Path, test_labels: np.ndarray | None = None, image_px: int = 32) -> CorruptionArchive:
-    """Check names, shapes, types and counts of a CIFAR-10-C directory; reads headers and labels, no images.
+    """Check names, shapes, types and counts of a CIFAR-10-C or CIFAR-100-C directory; reads headers and labels only.
 
-    test_labels: labels of the test set that the images were made from; those of the directory must be its first n.
+    test_labels: labels (CIFAR-100: the fine ones) of the test set that the images were made from; those of the
+    directory must be its first n. image_px: side of the images.
     Raises DataError, one line, for the first thing that is wrong.
     """
-    paths = _files(directory, CORRUPTIONS, "CIFAR-10-C")
+    paths = _files(directory, CORRUPTIONS, "CIFAR-10-C or CIFAR-100-C")
     labels_path = directory / _LABELS
     if not labels_path.is_file():
         raise DataError(f"{labels_path} is missing: five times the labels of the first n test images. Put it there.")
@@ -164,7 +166,7 @@ def _files(directory: Path, known: tuple[str, ...], benchmark: str) -> dict[str,
     unknown = sorted(found.keys() - set(known) - {Path(_LABELS).stem})
     if unknown:
         raise DataError(
-            f"{directory / unknown[0]}.npy is no file of {benchmark}, which has {_LABELS}, {', '.join(known)}. "
+            f"{directory / unknown[0]}.npy is no file of {benchmark}: those are {_LABELS}, {', '.join(known)}. "
             "Rename or remove it."
         )
     files = {name: found[name] for name in known if name in found}

@@ -111,7 +111,10 @@ _BROKEN_CORRUPTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "floats": (_save("fog.npy", _GOOD.astype(np.float32)), r"fog.npy: expected \(20, 32, 32, 3\) uint8"),
     "channels first": (_save("fog.npy", _GOOD.transpose(0, 3, 1, 2)), "fog.npy: expected .* got .20, 3, 32, 32. uint8"),
     "one row short": (_save("fog.npy", _GOOD[1:]), "fog.npy: expected .* got .19, 32, 32, 3. uint8"),
-    "an unknown name": (_save("fogg.npy", _GOOD), "fogg.npy is no file of CIFAR-10-C, which has labels.npy, gaussian_"),
+    "an unknown name": (
+        _save("fogg.npy", _GOOD),
+        "fogg.npy is no file of CIFAR-10-C or CIFAR-100-C: .* labels.npy, gaus",
+    ),
     "no labels": (lambda folder: (folder / "labels.npy").unlink(), "labels.npy is missing: five times the labels"),
     "labels once": (_save("labels.npy", np.arange(N)), "labels.npy: 4 labels are not five times those of n images"),
     "NaN labels": (_save("labels.npy", np.full(20, np.nan)), "labels.npy: expected a row of integers, got .* float64"),

@@ -1,0 +1,54 @@
+"""What tests of several parts need."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from raycnn.data import download
+
+
+class Server:
+    """Serves one file. `requests`: the Range of each request (None: the whole)."""
+
+    def __init__(self):
+        self.content = b""
+        self.ranges = True
+        self.status = 200
+        self.cut = None  # bytes after which the connection breaks
+        self.requests: list[str | None] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                wanted = self.headers.get("Range")
+                server.requests.append(wanted)
+                content, status = server.content, server.status
+                if wanted and server.ranges:
+                    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                    content, status = content[start:], 206 if start < len(content) else 416
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: server.cut])
+
+            def log_message(self, format, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server on this machine that sends one file, however it is asked for."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(download, "_PAUSE_S", 0)
+    server = Server()
+    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+    thread.join()
