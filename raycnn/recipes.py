@@ -4,14 +4,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 
+from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import stratified_split
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
-from raycnn.robustness.results import RESULTS, Results
+from raycnn.robustness.results import Key, Results, Row
 from raycnn.robustness.units import Unit, score_unit, units
 from raycnn.spec.recipe import Recipe
 from raycnn.training.checkpoint import EpochRecord
@@ -41,12 +42,14 @@ def train_recipe(
     Returns the metrics by name, as "clean/error". Raises what loading, training and scoring raise.
     """
     data = load(recipe.data, root)
-    todo = list(units(recipe.scoring, recipe.data, root, data, SCORE_SEED))  # what is missing is missed now
+    test = data.open_test()
+    # Listed now, so that what is missing is missed now.
+    todo = list(units(recipe.scoring, recipe.data, root, np.asarray(test.labels), SCORE_SEED))
     resident = _training_data(recipe, data, device)
     models = {}
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
         models[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
-    return _score(models, todo, data, Results(run / RESULTS), device, say)
+    return _score(models, todo, test, Results(run), device, say)
 
 
 def comparison(recipe: Recipe, measured: Mapping[str, Measured]) -> list[str]:
@@ -100,30 +103,36 @@ def _train(
 
 
 def _score(
-    models: Mapping[tuple[str, int], torch.nn.Module],
+    models: Mapping[Key, torch.nn.Module],
     todo: Sequence[Unit],
-    data: DataSet,
+    test: ImageSet,
     results: Results,
     device: torch.device,
     say: Say,
 ) -> dict[str, Measured]:
     for done, unit in enumerate(todo, start=1):
         if missing := results.missing(unit, models):
-            results.add(score_unit({key: models[key] for key in missing}, unit, data, device))
+            results.add(unit, score_unit({key: models[key] for key in missing}, unit, test, device))
             say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
     results.save()
     return _measured(results.rows, list(models))
 
 
-def _measured(rows: Sequence[Mapping[str, Any]], models: Sequence[tuple[str, int]]) -> dict[str, Measured]:
+_METRICS = ("error", "calibration", "flip_probability")
+
+
+def _measured(rows: Sequence[Row], models: Sequence[Key]) -> dict[str, Measured]:
     """The mean over names and severities of each set's metric, over `models`; of CIFAR-10-C over the 15 corruptions of
     the benchmark, not the four that its authors reserve for validation, nor the clean images that stand beside it."""
-    values: dict[str, dict[tuple[str, int], list[float]]] = {}
+    values: dict[str, dict[Key, list[float]]] = {}
     for row in rows:
-        key = (row["model"], row["seed"])
-        if key in models and (row["set"] != "cifar-10-c" or row["name"] in TEST_CORRUPTIONS):
-            of_metric = values.setdefault(f"{row['set']}/{row['metric']}", {model: [] for model in models})
-            of_metric[key].append(row["value"])
+        if row.key not in models or (row.set == "cifar-10-c" and row.name not in TEST_CORRUPTIONS):
+            continue
+        for metric in _METRICS:
+            value = getattr(row, metric)
+            if value is not None:
+                of_metric = values.setdefault(f"{row.set}/{metric}", {model: [] for model in models})
+                of_metric[row.key].append(value)
     found: dict[str, Measured] = {}
     for metric, of_models in values.items():
         means = [statistics.mean(seen) for seen in of_models.values()]

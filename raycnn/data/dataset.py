@@ -1,7 +1,9 @@
 """DataSet: two splits of images, what a training must know of them, and the folder of .npy files that holds it all."""
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +28,9 @@ class ImageSet:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """mean, std: of each channel over the training images, as fractions of 1; std at least 1/255, to be divided by.
+    """The training images, and how many test images there are; those are opened by `open_test` alone.
 
+    mean, std: of each channel over the training images, as fractions of 1; std at least 1/255, to be divided by.
     digest: sha256 over the images, then the labels (little-endian int64), of train, then of test.
     verified: False for a copy of CIFAR whose checksums were not compared, so that a report can say so.
     directory: where the .npy files lie; `open_cached` opens it again.
@@ -36,12 +39,23 @@ class DataSet:
     name: str
     class_names: tuple[str, ...]
     train: ImageSet
-    test: ImageSet
+    test_count: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     digest: str
     verified: bool
     directory: Path
+
+    def open_test(self) -> ImageSet:
+        """The test images, which only scoring may see. Raises DataError where their files are missing or damaged."""
+        with _cached_files(self.directory):
+            meta = json.loads((self.directory / "meta.json").read_text(encoding="utf-8"))
+            return _open_split(self.directory, "test", meta)
+
+
+def test_files(directory: Path) -> tuple[Path, Path]:
+    """Where `DataSet.open_test` finds images and labels: what a search must not open."""
+    return _images_file(directory, "test"), _labels_file(directory, "test")
 
 
 def open_cached(directory: Path) -> DataSet:
@@ -49,20 +63,34 @@ def open_cached(directory: Path) -> DataSet:
 
     Raises DataError where the folder is missing or damaged.
     """
-    try:
+    with _cached_files(directory):
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-        train, test = (_open_split(directory, split, meta) for split in SPLITS)
+        for path, least in zip(test_files(directory), _test_bytes(meta), strict=True):
+            if path.stat().st_size < least:  # not opened
+                raise ValueError(f"{path.name} is torn")
         return DataSet(
             name=meta["name"],
             class_names=tuple(meta["class_names"]),
-            train=train,
-            test=test,
+            train=_open_split(directory, "train", meta),
+            test_count=int(meta["shapes"]["test"][0]),
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             digest=meta["digest"],
             verified=meta["verified"],
             directory=directory,
         )
+
+
+def _test_bytes(meta: dict[str, Any]) -> tuple[int, int]:
+    """Of the test images and their labels, without what .npy files have before them."""
+    shape = meta["shapes"]["test"]
+    return math.prod(shape), 8 * shape[0]
+
+
+@contextlib.contextmanager
+def _cached_files(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: not there. Load the data set again to convert it anew.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,12 +1,13 @@
 """What came out, in words: the paragraph at the top of the report, and the cells of its table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raycnn.reporting.figures import pareto
 from raycnn.reporting.results import Run, Trial
-from raycnn.reporting.scores import Difference, Measure, Spread, corruption_measure, difference, models, spread
-from raycnn.reporting.words import objective_words, percent
+from raycnn.reporting.words import difference_words, estimate_words, objective_words, percent
+from raycnn.robustness.statistics import Comparison
+from raycnn.robustness.summary import BASELINE, Measure, corruption_measure, models
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,15 @@ def chosen_trial(run: Run) -> Trial | None:
     done = [t for t in run.of_state("COMPLETE") if t.kind != "baseline" and None not in t.objectives.values()]
     low = {name: min(t.objectives[name] or 0 for t in done) for name in run.objectives} if done else {}
     span = {name: (max(t.objectives[name] or 0 for t in done) - low[name]) or 1 for name in low}
-    scored = [t for t in done if t.name in models(run.scores or ())]
+    scored = [t for t in done if t.name in scored_models(run)]
     return min(
         scored or done, key=lambda t: sum(((t.objectives[o] or 0) - low[o]) / span[o] for o in low), default=None
     )
+
+
+def scored_models(run: Run) -> list[str]:
+    """The baseline first, then the others by name."""
+    return models(row.model for row in run.rows or ())
 
 
 def answer(run: Run, every: Sequence[Measure]) -> Answer:
@@ -37,68 +43,39 @@ def answer(run: Run, every: Sequence[Measure]) -> Answer:
     trial = chosen_trial(run)
     if trial is None:
         return Answer("No trial of the search has run to its end yet.", _data_sentences(run))
-    known = models(run.scores or ())
-    if trial.name not in known:
+    if trial.name not in scored_models(run):
         return _unscored(run, trial)
     clean = next((measure for measure in every if measure.kind == "clean"), None)
-    spoken = [measure for measure in (clean, corruption_measure(every)) if measure and trial.name in measure.values]
+    spoken = [measure for measure in (clean, corruption_measure(every)) if measure and trial.name in measure.samples]
     places = ["clean images" if measure.kind == "clean" else "corrupted images" for measure in spoken]
-    sentences = [_compared(trial.name, measure, first=place == 0) for place, measure in enumerate(spoken)]
+    found = [measure.pairs for measure in spoken]
+    sentences = [
+        _compared(trial.name, measure, pairs, first=place == 0)
+        for place, (measure, pairs) in enumerate(zip(spoken, found, strict=True))
+    ]
     sentences.append(_choice(run, trial))
     sentences += _seed_sentences(spoken, trial.name)
-    verdicts = [_verdict(measure, trial.name) for measure in spoken]
+    verdicts = [_verdict(pairs.get((trial.name, BASELINE))) for pairs in found]
     return Answer(_headline(trial.name, places, verdicts), (*sentences, *_data_sentences(run)))
 
 
-def spread_words(of: Spread) -> str:
-    """ "5.12 ± 0.11 %" that no line breaks; without the ± for one seed."""
-    words = f"{of.mean * 100:.2f} ± {of.deviation * 100:.2f} %" if of.deviation is not None else percent(of.mean)
-    return words.replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def difference_words(of: Difference) -> str:
-    """In percentage points with the 95 % interval: "0.77 points fewer, 95 % interval 0.59 to 0.94"."""
-    if of.interval is None:
-        return "no difference shown, for seeds are too few or all alike to have an interval"
-    if not of.shown:
-        return f"no difference shown, 95 % interval {_signed(of.interval[0])} to {_signed(of.interval[1])} points"
-    more = "more" if of.mean > 0 else "fewer"
-    ends = sorted(abs(end) * 100 for end in of.interval)
-    return f"{abs(of.mean) * 100:.2f} points {more}, 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
-
-
-def difference_short(of: Difference) -> str:
-    """For a table's cell: "−0.77 (−0.94 to −0.59)"."""
-    if of.interval is None:
-        return f"{_signed(of.mean)}, no interval"
-    words = f"{_signed(of.mean)} ({_signed(of.interval[0])} to {_signed(of.interval[1])})"
-    return words if of.shown else f"{words}: no difference shown"
-
-
-def _signed(fraction: float) -> str:
-    """In points, with a true minus."""
-    return f"{fraction * 100:+.2f}".replace("-", "−")
-
-
-def _compared(model: str, measure: Measure, first: bool) -> str:
-    own = spread(measure.values[model])
+def _compared(model: str, measure: Measure, pairs: Mapping[tuple[str, str], Comparison], first: bool) -> str:
+    own = measure.estimate(model)
     set_name, _, over = measure.title.partition(": error, ")
     place = f"{measure.images:,} test images" if measure.kind == "clean" else f"{set_name} ({over}, at 5 severities)"
-    seeds = "one seed" if own.n == 1 else f"mean ± standard deviation over {own.n} seeds"
+    seeds = "one seed" if own.seeds == 1 else f"mean ± standard deviation over {own.seeds} seeds"
     note = f" ({seeds})" if first else ""
-    if "baseline" not in measure.values:
-        return f"On {place} {model} errs on {spread_words(own)}{note}; the baseline was not scored."
-    theirs = spread(measure.values["baseline"])
-    words = difference_words(difference(measure.values[model], measure.values["baseline"]))
-    errors = f"{model} errs on {spread_words(own)}, the untuned baseline on {spread_words(theirs)}"
-    return f"On {place} {errors}{note}: {words}."
+    if BASELINE not in measure.samples:
+        return f"On {place} {model} errs on {estimate_words(own)}{note}; the baseline was not scored."
+    theirs = measure.estimate(BASELINE)
+    errors = f"{model} errs on {estimate_words(own)}, the untuned baseline on {estimate_words(theirs)}"
+    return f"On {place} {errors}{note}: {difference_words(pairs[model, BASELINE])}."
 
 
-def _verdict(measure: Measure, model: str) -> str:
-    if "baseline" not in measure.values:
+def _verdict(found: Comparison | None) -> str:
+    if found is None:
         return "unknown"
-    found = difference(measure.values[model], measure.values["baseline"])
-    return "none" if not found.shown else "more" if found.mean > 0 else "fewer"
+    return "none" if not found.real else "more" if found.difference > 0 else "fewer"
 
 
 def _headline(model: str, places: list[str], verdicts: list[str]) -> str:
@@ -126,10 +103,8 @@ def _choice(run: Run, trial: Trial) -> str:
 
 
 def _seed_sentences(spoken: Sequence[Measure], model: str) -> list[str]:
-    counts = [
-        len(values) for measure in spoken for values in (measure.values[model], measure.values.get("baseline", ()))
-    ]
-    fewest = min((count for count in counts if count), default=0)
+    counts = [len(measure.samples[name]) for measure in spoken for name in (model, BASELINE) if name in measure.samples]
+    fewest = min(counts, default=0)
     if fewest == 1:
         return ["One seed has no spread: whether another would say the same is unknown."]
     if fewest == 2:

@@ -13,13 +13,22 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raycnn.reporting import figures, parameter_figures, score_figures
-from raycnn.reporting.answer import answer, chosen_trial, difference_short, spread_words
+from raycnn.reporting.answer import answer, chosen_trial, scored_models
 from raycnn.reporting.palette import DARK, LIGHT, dark_twins
 from raycnn.reporting.results import Run, Trial, read_run
 from raycnn.reporting.samples import sample_images
-from raycnn.reporting.scores import CORRUPTION_SETS, Measure, difference, measures, models, spread
 from raycnn.reporting.setup import day, setup_facts, space_rows
-from raycnn.reporting.words import duration, objective_words, percent, short_value
+from raycnn.reporting.words import (
+    difference_short,
+    duration,
+    estimate_words,
+    interval_words,
+    objective_words,
+    percent,
+    short_value,
+    verdict,
+)
+from raycnn.robustness.summary import BASELINE, CORRUPTION_SETS, Measure, Relative, measures, models, relative
 from raycnn.spec.search import Finals
 from raycnn.spec.space import parameters
 
@@ -28,6 +37,7 @@ _FILES = {
     "manifest.json": "versions, hardware, seeds, digests",
     "trials.parquet": "a row for each trial",
     "robustness.parquet": "a row for each score of the finals",
+    "outcomes": "what happened on each single test image",
     "study.journal": "the Optuna study",
     "raycnn.log": "what Ray and the workers said",
 }
@@ -58,10 +68,9 @@ def write_report(run_dir: Path) -> Path:
 
 
 def _render(run: Run) -> str:
-    scores = run.scores or ()
-    finalists = models(scores) or _trained_finals(run)
+    finalists = scored_models(run) or _trained_finals(run)
     shown = finalists or [trial.name for trial in (chosen_trial(run),) if trial]
-    every = measures(scores)
+    every = measures(run.outcomes, run.tuned_on)
     strips, about_samples = sample_images(run, chosen_trial(run))
     plots = {**_search_figures(run, shown), **_score_figures(run, finalists)}
     shares = _importances(run.directory)
@@ -71,8 +80,10 @@ def _render(run: Run) -> str:
     return _template().render(
         run=run,
         answer=answer(run, every),
-        finalists=[(model, max((len(m.values.get(model, ())) for m in every), default=0)) for model in finalists],
+        finalists=[(model, _seeds(every, model)) for model in finalists],
         results=[_result_row(measure, finalists) for measure in every],
+        verdicts=[(measure.title, verdict(measure)) for measure in every if len(measure.samples) > 1],
+        relative=[(one, _relative_row(one, finalists)) for one in relative(run.outcomes)],
         incomplete=_incomplete(every, finalists),
         setup=setup_facts(run),
         space=space_rows(run),
@@ -116,15 +127,17 @@ def _search_figures(run: Run, shown: list[str]) -> dict[str, go.Figure]:
 
 
 def _score_figures(run: Run, finalists: list[str]) -> dict[str, go.Figure]:
-    scores = run.scores or ()
-    found = {}
-    for of in CORRUPTION_SETS:
-        if any(score.set == of and score.severity and score.metric == "error" for score in scores):
-            found[f"corruptions-{of}"] = score_figures.corruption_errors(scores, of, finalists)
-    if any(score.metric == "flip_probability" for score in scores):
-        found["flips"] = score_figures.flip_probabilities(scores, finalists)
-    if any(score.set == "fgsm" for score in scores):
-        found["fgsm"] = score_figures.fgsm(scores, finalists)
+    kinds = {(of, kind) for of, _, _, kind in run.outcomes}
+    found = {
+        f"corruptions-{of}": score_figures.corruption_errors(run.outcomes, of, finalists)
+        for of in CORRUPTION_SETS
+        if any(place[0] == of and place[2] for place in run.outcomes)
+    }
+    if ("cifar-10-p", "flips") in kinds:
+        found["flips"] = score_figures.flip_probabilities(run.outcomes, finalists)
+    for attack in ("fgsm", "pgd"):
+        if (attack, "wrong") in kinds:
+            found[attack] = score_figures.under_attack(run.outcomes, attack, finalists)
     return found
 
 
@@ -136,27 +149,44 @@ def _importances(directory: Path) -> dict[str, dict[str, float]]:
 
 
 def _trained_finals(run: Run) -> list[str]:
-    return sorted({model for model, _ in run.finals}, key=lambda model: (model != "baseline", model))
+    return models(model for model, _ in run.finals)
 
 
 def _result_row(measure: Measure, finalists: list[str]) -> tuple[Measure, list[Cell]]:
     cells = []
+    pairs = measure.pairs
     for model in finalists:
-        values = measure.values.get(model)
-        if not values:
+        if model not in measure.samples:
             cells.append(Cell("–"))
             continue
-        detail = ""
-        if model != "baseline" and "baseline" in measure.values:
-            detail = difference_short(difference(values, measure.values["baseline"]))
-        cells.append(Cell(spread_words(spread(values)), detail=detail))
+        of = measure.estimate(model)
+        lines = [interval_words(of, measure.share)]
+        if (model, BASELINE) in pairs:
+            lines.append(difference_short(pairs[model, BASELINE], measure.share))
+        cells.append(Cell(estimate_words(of, measure.share), detail="\n".join(lines)))
     return measure, cells
+
+
+def _relative_row(of: Relative, finalists: list[str]) -> list[Cell]:
+    cells = []
+    for model in finalists:
+        one = of.values.get(model)
+        if model == BASELINE:
+            cells.append(Cell("1", detail="by definition"))
+        elif one is None:
+            cells.append(Cell("–"))
+        else:
+            cells.append(Cell(f"{one.difference:.3f}", detail=f"{one.low:.3f} to {one.high:.3f}"))
+    return cells
+
+
+def _seeds(every: Sequence[Measure], model: str) -> int:
+    return max((len(measure.samples.get(model, ())) for measure in every), default=0)
 
 
 def _incomplete(every: Sequence[Measure], finalists: list[str]) -> list[str]:
     """Models that some measure leaves out, as their scores are not all there."""
-    seeds = {model: max((len(m.values.get(model, ())) for m in every), default=0) for model in finalists}
-    return [model for model in finalists if any(len(m.values.get(model, ())) < seeds[model] for m in every)]
+    return [m for m in finalists if any(len(one.samples.get(m, ())) < _seeds(every, m) for one in every)]
 
 
 def _trial_row(trial: Trial, run: Run, names: list[str]) -> list[Cell]:

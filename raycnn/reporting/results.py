@@ -1,7 +1,6 @@
 """A run directory, read: `read_run`. Files that are not there yet are None or empty; nothing is computed here."""
 
 import contextlib
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ import pyarrow.parquet as pq
 
 from raycnn.errors import DataError
 from raycnn.reporting.words import short_parameters
+from raycnn.robustness.corruptions import VALIDATION_CORRUPTIONS
+from raycnn.robustness.results import Outcomes, Row, read_outcomes, read_rows
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import IntRange, Options, Parameter, parameters
@@ -58,21 +59,6 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """A row of robustness.parquet."""
-
-    model: str
-    seed: int
-    set: str
-    name: str
-    severity: int | None
-    metric: str
-    n: int
-    errors: int | None
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """How the run came about. Everything may be missing. data_verified: whether the data are the official files."""
 
@@ -92,7 +78,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """scores: None where nothing was scored yet. finals: (model, seed directory) -> training."""
+    """rows: None where nothing was scored yet. finals: (model, seed directory) -> training."""
 
     directory: Path
     spec: SearchSpec
@@ -100,11 +86,17 @@ class Run:
     trials: tuple[Trial, ...]
     curves: Mapping[int, Curve]
     finals: Mapping[tuple[str, str], Curve]
-    scores: tuple[Score, ...] | None
+    rows: tuple[Row, ...] | None
+    outcomes: Outcomes
 
     @property
     def objectives(self) -> list[str]:
         return list(self.spec.search.objectives)
+
+    @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """The corruptions that the search has looked at."""
+        return VALIDATION_CORRUPTIONS if "val/corruption_error" in self.objectives else ()
 
     @property
     def unofficial(self) -> bool:
@@ -129,7 +121,8 @@ def read_run(directory: Path) -> Run:
             (path.parent.parent.name, path.parent.name): read_curve(path)
             for path in sorted((directory / "finals").glob("*/seed-*/metrics.jsonl"))
         },
-        scores=_scores(directory / "robustness.parquet"),
+        rows=read_rows(directory),
+        outcomes=read_outcomes(directory),
     )
 
 
@@ -197,14 +190,6 @@ def _is_whole(form: Parameter) -> bool:
     if isinstance(form, Options):
         return all(type(option) is int for option in form.choice)
     return isinstance(form, IntRange)
-
-
-def _scores(path: Path) -> tuple[Score, ...] | None:
-    if not path.exists():
-        return None
-    wanted = [field.name for field in dataclasses.fields(Score)]
-    rows = ({key: row[key] for key in wanted} for row in _rows(path))
-    return tuple(Score(**row) for row in rows if _finite(row["value"]) is not None) or None
 
 
 def _manifest(path: Path) -> Manifest:

@@ -1,17 +1,19 @@
-"""Figures of the finals, with spreads over seeds: errors by corruption, flip probabilities, errors under FGSM."""
+"""Figures of the finals, with 95 % intervals: errors by corruption, flip probabilities, errors under attack."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
 import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT, model_style
 from raycnn.reporting.plots import plot
-from raycnn.reporting.results import Score
-from raycnn.reporting.scores import SEVERITIES, corruption_cells, spread
-from raycnn.reporting.words import percent
-from raycnn.robustness.corruptions import VALIDATION_CORRUPTIONS
+from raycnn.reporting.words import estimate_words, interval_words
+from raycnn.robustness.corruptions import SEVERITIES, VALIDATION_CORRUPTIONS
 from raycnn.robustness.metrics import MFP_PERTURBATIONS
+from raycnn.robustness.results import Outcomes
+from raycnn.robustness.statistics import Estimate, estimate
+from raycnn.robustness.summary import by_model, corruption_cells
 
 _FAMILIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -22,38 +24,39 @@ _FAMILIES = {
 }
 """Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4.1; the last are those that the search minimises."""
 
-Values = dict[str, dict[str, list[float]]]  # name -> model -> one value per seed
+Values = dict[str, dict[str, Estimate]]  # name -> model
 
 
-def corruption_errors(scores: Sequence[Score], of: str, models: list[str]) -> go.Figure:
-    """Dots with the standard deviation over seeds, a row for each corruption.
+def corruption_errors(outcomes: Outcomes, of: str, models: list[str]) -> go.Figure:
+    """Dots with 95 % intervals, a row for each corruption.
 
     Traces carry in `meta` what they show: "mean" over severities (visible), or the severity.
     """
-    cells = corruption_cells(scores, of)
-    names = {name for errors in cells.values() for name, _ in errors}
+    cells = corruption_cells(outcomes, of)
+    names = {name for name, _ in cells}
     groups = {family: [name for name in members if name in names] for family, members in _FAMILIES.items()}
     rows = {family: members for family, members in groups.items() if members}
     other = sorted(names.difference(*rows.values()))
     figure = _row_figure(rows | ({"other": other} if other else {}), "error")
     order = [name for members in [*rows.values(), other] for name in members]
     for view in ("mean", *map(str, SEVERITIES)):
-        values: Values = {name: {} for name in order}
-        for (model, _), errors in sorted(cells.items()):
-            for name in order:
-                chosen = [e for (n, severity), e in errors.items() if n == name and view in ("mean", str(severity))]
-                if chosen:
-                    values[name].setdefault(model, []).append(sum(chosen) / len(chosen))
+        values: Values = {}
+        for name in order:
+            of_severities = [t for (n, severity), t in cells.items() if n == name and view in ("mean", str(severity))]
+            complete = set.intersection(*map(set, of_severities)) if of_severities else set()
+            means = {key: np.mean([trainings[key] for trainings in of_severities], axis=0) for key in complete}
+            values[name] = {model: estimate(samples) for model, samples in by_model(means).items()}
         _add_rows(figure, order, values, models, view, visible=view == "mean")
     return figure
 
 
-def flip_probabilities(scores: Sequence[Score], models: list[str]) -> go.Figure:
+def flip_probabilities(outcomes: Outcomes, models: list[str]) -> go.Figure:
     """As `corruption_errors`, for the perturbations of CIFAR-10-P; those of the mean come first."""
-    values: Values = {}
-    for score in scores:
-        if score.set == "cifar-10-p" and score.metric == "flip_probability":
-            values.setdefault(score.name, {}).setdefault(score.model, []).append(score.value)
+    values: Values = {
+        name: {model: estimate(samples) for model, samples in by_model(trainings).items()}
+        for (of, name, _, kind), trainings in outcomes.items()
+        if of == "cifar-10-p" and kind == "flips"
+    }
     first = [name for name in MFP_PERTURBATIONS if name in values]
     rest = sorted(set(values).difference(first))
     rows = {"in the mean": first, "others": rest} if first and rest else {"": first or rest}
@@ -62,28 +65,24 @@ def flip_probabilities(scores: Sequence[Score], models: list[str]) -> go.Figure:
     return figure
 
 
-def fgsm(scores: Sequence[Score], models: list[str]) -> go.Figure:
-    """Error against the attack's strength, in steps of 255."""
+def under_attack(outcomes: Outcomes, attack: str, models: list[str]) -> go.Figure:
+    """Error against the attack's strength, in steps of 255. attack: "fgsm" or "pgd"."""
     figure = plot(380, "ε, in steps of 255", "error")
     figure.update_yaxes(rangemode="tozero")
-    rows = [score for score in scores if score.set == "fgsm" and score.metric == "error"]
-    images = {score.n for score in rows}
-    clean = [s for s in scores if s.set == "clean" and s.metric == "error" and {s.n} == images]
-    points: dict[str, dict[float, list[float]]] = {}
-    for score in [*clean, *rows]:
-        strength = float(score.name.removeprefix("eps=")) * 255 if score.set == "fgsm" else 0.0
-        points.setdefault(score.model, {}).setdefault(strength, []).append(score.value)
+    points: dict[str, dict[float, Estimate]] = {}
+    for (of, name, _, kind), trainings in outcomes.items():
+        if of == attack and kind == "wrong":
+            strength = float(name.removeprefix("eps=")) * 255
+            for model, samples in by_model(trainings).items():
+                points.setdefault(model, {})[strength] = estimate(samples)
     for model in [model for model in models if model in points]:
-        x = sorted(points[model])
-        spreads = [spread(points[model][strength]) for strength in x]
+        found = sorted(points[model].items())
         color, symbol = model_style(model, models)
         figure.add_scatter(
-            x=x,
-            y=[100 * of.mean for of in spreads],
-            error_y={"array": [100 * (of.deviation or 0) for of in spreads], "thickness": 1.2, "width": 3},
-            text=[
-                f"<b>{escape(model)}</b> ε = {s:.3g}/255: {percent(of.mean)}" for s, of in zip(x, spreads, strict=True)
-            ],
+            x=[strength for strength, _ in found],
+            y=[100 * one.value for _, one in found],
+            error_y=_whiskers([one for _, one in found], width=3),
+            text=[f"<b>{escape(model)}</b> ε = {s:.3g}/255<br>{_numbers(one)}" for s, one in found],
             mode="lines+markers",
             name=escape(model),
             line={"color": color, "width": 2, "dash": "dot" if model == "baseline" else "solid"},
@@ -125,16 +124,15 @@ def _add_rows(
     step = min(0.24, 0.72 / max(len(shown), 1))
     for place, model in enumerate(shown):
         rows = [(row, name) for row, name in enumerate(order) if model in values[name]]
-        spreads = [spread(values[name][model]) for _, name in rows]
+        found = [values[name][model] for _, name in rows]
         color, symbol = model_style(model, models)
         figure.add_scatter(
-            x=[100 * of.mean for of in spreads],
+            x=[100 * of.value for of in found],
             y=[row + step * (place - (len(shown) - 1) / 2) for row, _ in rows],
-            error_x={"array": [100 * (of.deviation or 0) for of in spreads], "thickness": 1.2, "width": 0},
+            error_x=_whiskers(found, width=0),
             text=[
-                f"<b>{escape(model)}</b> {_label(name)}<br>{percent(of.mean)}"
-                + (f" ± {percent(of.deviation)}, {of.n} seeds" if of.deviation is not None else ", one seed")
-                for (_, name), of in zip(rows, spreads, strict=True)
+                f"<b>{escape(model)}</b> {_label(name)}<br>{_numbers(of)}"
+                for (_, name), of in zip(rows, found, strict=True)
             ],
             mode="markers",
             name=escape(model),
@@ -143,6 +141,17 @@ def _add_rows(
             visible=visible,
             hovertemplate="%{text}<extra></extra>",
         )
+
+
+def _whiskers(found: Sequence[Estimate], width: int) -> dict[str, object]:
+    up = [100 * (of.high - of.value) for of in found]
+    down = [100 * (of.value - of.low) for of in found]
+    return {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1.2, "width": width}
+
+
+def _numbers(of: Estimate) -> str:
+    seeds = f"{of.seeds} seeds" if of.seeds > 1 else "one seed"
+    return f"{estimate_words(of)}, {seeds}<br>95 % interval {interval_words(of)}"
 
 
 def _label(name: str) -> str:

@@ -1,6 +1,5 @@
 """From models and images to rows of robustness.parquet. Images are read once, however many models look at them."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,13 +10,17 @@ from raycnn.errors import CheckpointError
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.corruptions import SEVERITIES, corrupt
 from raycnn.robustness.metrics import (
-    corruption_errors,
+    confidences,
+    cross_entropies,
     expected_calibration_error,
-    flip_probability,
-    ranking_distance,
+    flips,
+    is_noise,
+    ranking_distances,
+    rms_calibration_error,
 )
+from raycnn.robustness.results import Key, Row, Scored
 
-Models = Mapping[tuple[str, int], nn.Module]
+Models = Mapping[Key, nn.Module]
 """(name of the model, seed of its training) -> the model. It takes (batch, 3, side, side), uint8 or float in [0, 1]."""
 
 # Images at once. On processors, FastNet's activations for 100 images stay in the cache: 1.45 times the rate of 1000.
@@ -25,74 +28,85 @@ _BATCH = {"cpu": 100}
 _BATCH_ELSEWHERE = 1000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One number about one model. `errors` counts the wrong ones of n images, where the number is a share of them."""
-
-    model: str
-    seed: int
-    set: str
-    name: str
-    severity: int | None  # 0 for clean images; None where there is no such thing
-    metric: str
-    n: int  # images, or videos
-    errors: int | None
-    value: float
-
-
 def score_clean(
     models: Models, images: np.ndarray, labels: np.ndarray, device: torch.device, set_name: str = "clean"
-) -> list[Row]:
-    """Error and calibration error on images as they are, name "clean", severity 0.
+) -> list[Scored]:
+    """Images as they are, name "clean", severity 0.
 
     set_name: "cifar-10-c" for the first n test images that stand beside a CIFAR-10-C directory. For images, labels and
     what happens to the models, see `logits_of_all`.
     """
     scores = logits_of_all(models, images, device)
-    return [
-        row for key, one in scores.items() for row in _rows_of_images(key, set_name, "clean", one[None], labels, (0,))
-    ]
+    return [scored_images(key, set_name, "clean", 0, one, labels) for key, one in scores.items()]
 
 
-def score_corruption(models: Models, file: CorruptionFile, labels: np.ndarray, device: torch.device) -> list[Row]:
-    """Error and calibration error at each severity of a CIFAR-10-C file. labels: (n,), those of its archive."""
+def score_corruption(
+    models: Models, file: CorruptionFile, labels: np.ndarray, device: torch.device, set_name: str = "cifar-10-c"
+) -> list[Scored]:
+    """Each severity of a CIFAR-10-C file. labels: (n,), those of its archive."""
     images = file.images()
     scores = logits_of_all(models, images.reshape(-1, *images.shape[2:]), device)
-    rows = []
-    for key, one in scores.items():
-        by_severity = one.reshape(len(SEVERITIES), file.n, -1)
-        rows += _rows_of_images(key, "cifar-10-c", file.name, by_severity, labels, SEVERITIES)
-    return rows
+    return [
+        scored_images(key, set_name, file.name, severity, one, labels)
+        for key, flat in scores.items()
+        for severity, one in zip(SEVERITIES, flat.reshape(len(SEVERITIES), file.n, -1), strict=True)
+    ]
 
 
 def score_generated(
     models: Models, images: np.ndarray, labels: np.ndarray, name: str, seed: int, device: torch.device
-) -> list[Row]:
+) -> list[Scored]:
     """As `score_corruption`, set "generated-c", of test images that are corrupted here. Raises what `corrupt` does."""
-    rows = []
+    found = []
     for severity in SEVERITIES:
         scores = logits_of_all(models, corrupt(images, name, severity, seed), device)
-        for key, one in scores.items():
-            rows += _rows_of_images(key, "generated-c", name, one[None], labels, (severity,))
-    return rows
+        found += [scored_images(key, "generated-c", name, severity, one, labels) for key, one in scores.items()]
+    return found
 
 
-def score_perturbation(models: Models, file: PerturbationFile, device: torch.device) -> list[Row]:
+def score_perturbation(models: Models, file: PerturbationFile, device: torch.device) -> list[Scored]:
     """Flip probability, top-5 and zipf distance on a CIFAR-10-P file, at difficulty 1, as published. No severity."""
     videos = file.videos()
-    rows = []
-    for (model, seed), flat in logits_of_all(models, videos.reshape(-1, *videos.shape[2:]), device).items():
-        scores = flat.reshape(file.n, file.frames, -1)
-        values = {
-            "flip_probability": flip_probability(scores.argmax(axis=-1), file.noise),
-            "top5_distance": ranking_distance(scores, "top5", file.noise),
-            "zipf_distance": ranking_distance(scores, "zipf", file.noise),
-        }
-        rows += [
-            Row(model, seed, "cifar-10-p", file.name, None, metric, file.n, None, value)
-            for metric, value in values.items()
-        ]
-    return rows
+    scores = logits_of_all(models, videos.reshape(-1, *videos.shape[2:]), device)
+    return [
+        _scored_videos(key, "cifar-10-p", file.name, flat.reshape(file.n, file.frames, -1))
+        for key, flat in scores.items()
+    ]
+
+
+def scored_images(
+    key: Key, set_name: str, name: str, severity: int | None, scores: np.ndarray, labels: np.ndarray
+) -> Scored:
+    """The row of some images. scores: logits, (n, classes); labels: (n,)."""
+    wrong = scores.argmax(axis=-1) != labels
+    row = Row(
+        *key,
+        set_name,
+        name,
+        severity,
+        n=len(labels),
+        errors=int(wrong.sum()),
+        loss=float(cross_entropies(scores, labels).mean()),
+        calibration=expected_calibration_error(scores, labels),
+        rms_calibration=rms_calibration_error(scores, labels),
+    )
+    outcomes = {"wrong": wrong}
+    if severity == 0:  # for the intervals of calibration errors; of all corruptions, they would be 30 MB a training
+        outcomes["confidence"] = confidences(scores)
+    return Scored(row, outcomes)
+
+
+def _scored_videos(key: Key, set_name: str, name: str, scores: np.ndarray) -> Scored:
+    """scores: logits, (n, frames, classes)."""
+    noise = is_noise(name)
+    outcomes = {
+        "flips": flips(scores.argmax(axis=-1), noise),
+        "top5": ranking_distances(scores, "top5", noise),
+        "zipf": ranking_distances(scores, "zipf", noise),
+    }
+    means = [float(values.mean()) for values in outcomes.values()]
+    row = Row(*key, set_name, name, None, len(scores), None, None, None, None, None, *means)
+    return Scored(row, outcomes)
 
 
 def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_size: int | None = None) -> np.ndarray:
@@ -140,17 +154,3 @@ def on_device(images: np.ndarray, device: torch.device) -> Tensor:
     host = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     host.numpy()[...] = images
     return host.to(device, non_blocking=True).permute(0, 3, 1, 2)
-
-
-def _rows_of_images(
-    key: tuple[str, int], set_name: str, name: str, scores: np.ndarray, labels: np.ndarray, severities: tuple[int, ...]
-) -> list[Row]:
-    """scores: (severities, n, classes)."""
-    model, seed = key
-    n = len(labels)
-    rows = []
-    for severity, error, one in zip(severities, corruption_errors(scores[None], labels)[0], scores, strict=True):
-        rows.append(Row(model, seed, set_name, name, severity, "error", n, round(error * n), float(error)))
-        calibration = expected_calibration_error(one, labels)
-        rows.append(Row(model, seed, set_name, name, severity, "ece", n, None, calibration))
-    return rows

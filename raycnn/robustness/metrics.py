@@ -24,6 +24,31 @@ MFP_PERTURBATIONS = (
 averages over, for the noises at their first scale only."""
 
 
+ALEXNET_ERRORS = {
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+    "speckle_noise": 0.845388,
+    "gaussian_blur": 0.787108,
+    "spatter": 0.717512,
+    "saturate": 0.658248,
+}
+"""AlexNet's error on each corruption of ImageNet-C, mean over severities: what its mCE is in units of. From the
+authors' repository, github.com/hendrycks/robustness; rounded, they are those of the paper's table 1."""
+
+
 def is_noise(perturbation: str) -> bool:
     """Whether frames are compared with the first frame (each has noise of its own) and not with the one before.
 
@@ -54,14 +79,43 @@ def mean_corruption_error(errors: np.ndarray) -> float:
     return float(np.mean(np.mean(errors, axis=1)))
 
 
+def normalized_mean_corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float:
+    """mCE: the error of each corruption, summed over severities, in units of a baseline network's; 1 is as good as it.
+
+    errors, baseline: (corruptions, severities). Section 4.1 of the paper, which prints it in percent and takes AlexNet
+    for ImageNet-C (`ALEXNET_ERRORS`). Raises ValueError where the baseline makes no error at all.
+    """
+    return float(np.mean(_ratio(errors.sum(axis=1), baseline.sum(axis=1))))
+
+
+def relative_mean_corruption_error(
+    errors: np.ndarray, clean: float, baseline: np.ndarray, baseline_clean: float
+) -> float:
+    """Relative mCE: how much a network loses by corruption over its clean error, in units of the baseline's loss.
+
+    errors, baseline: (corruptions, severities); clean, baseline_clean: errors on clean images. Section 4.1.
+    """
+    return float(np.mean(_ratio((errors - clean).sum(axis=1), (baseline - baseline_clean).sum(axis=1))))
+
+
+def mean_flip_rate(probabilities: np.ndarray, baseline: np.ndarray) -> float:
+    """mFR: flip probabilities, (perturbations,), in units of a baseline network's, and their mean. Section 4.2."""
+    return float(np.mean(_ratio(probabilities, baseline)))
+
+
 def flip_probability(predictions: np.ndarray, noise: bool, difficulty: int = 1) -> float:
     """Fraction of frame pairs on which the prediction differs, in [0, 1].
 
     predictions: (videos, frames), integers. A pair is a frame and the one `difficulty` frames before it; where `noise`
     holds, it is a frame and the first, and the difficulty counts for nothing. Raises ValueError for too few frames.
     """
+    return float(np.mean(flips(predictions, noise, difficulty)))
+
+
+def flips(predictions: np.ndarray, noise: bool, difficulty: int = 1) -> np.ndarray:
+    """The flip probability of each video, (videos,)."""
     before, after = _frame_pairs(predictions.shape[1], noise, difficulty)
-    return float(np.mean(predictions[:, before] != predictions[:, after]))
+    return np.mean(predictions[:, before] != predictions[:, after], axis=1)
 
 
 def ranking_distance(logits: np.ndarray, kind: Literal["top5", "zipf"], noise: bool, difficulty: int = 1) -> float:
@@ -72,6 +126,13 @@ def ranking_distance(logits: np.ndarray, kind: Literal["top5", "zipf"], noise: b
     zipf: sum over all k of |1/k - 1/s(k)| / k.
     Classes with equal logits are ranked in their own order. Raises ValueError for too few frames.
     """
+    return float(np.mean(ranking_distances(logits, kind, noise, difficulty)))
+
+
+def ranking_distances(
+    logits: np.ndarray, kind: Literal["top5", "zipf"], noise: bool, difficulty: int = 1
+) -> np.ndarray:
+    """The ranking distance of each video, (videos,)."""
     before, after = _frame_pairs(logits.shape[1], noise, difficulty)
     order = np.argsort(-logits, axis=-1, kind="stable")  # class at each rank, both from 0
     ranks = np.empty_like(order)  # rank of each class
@@ -86,7 +147,19 @@ def ranking_distance(logits: np.ndarray, kind: Literal["top5", "zipf"], noise: b
     else:
         weight = 1 / (rank + 1)
         distances = np.abs(weight - weight[moved_to]) * weight
-    return float(np.mean(distances.sum(axis=-1)))
+    return distances.sum(axis=-1).mean(axis=1)
+
+
+def confidences(logits: np.ndarray) -> np.ndarray:
+    """The largest softmax probability of each image, float64 (images,). logits: (images, classes)."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return 1 / exponentials.sum(axis=-1)  # the largest exponential is 1
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Minus the logarithm of the probability of the label, in nats, float64 (images,)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=-1)) - np.take_along_axis(shifted, labels[:, None], axis=-1)[:, 0]
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
@@ -95,12 +168,47 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int
     logits: (images, classes); labels: (images,). Confidence is the largest softmax probability; a bin is open below
     and closed above. Guo et al. 2017, arXiv:1706.04599, section 2 (there also 15 bins).
     """
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    confidence = 1 / exponentials.sum(axis=-1)  # the largest exponential is 1
     correct = logits.argmax(axis=-1) == labels
-    bin_of_image = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(bin_of_image, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
+    return float(expected_gap(calibration_parts(confidences(logits), correct, bins).mean(axis=0)))
+
+
+def rms_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """As `expected_calibration_error`, but the root of the mean square of the gaps, weighted by images. In [0, 1].
+
+    Hendrycks, Mazeika & Dietterich 2019, arXiv:1812.04606, section 4.4, with equal bins instead of bins of 100 images.
+    """
+    correct = logits.argmax(axis=-1) == labels
+    return float(rms_gap(calibration_parts(confidences(logits), correct, bins).mean(axis=0)))
+
+
+def calibration_parts(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> np.ndarray:
+    """What each image adds to calibration errors, (…, images, 2 bins): its gap and its count, in the bin it falls in.
+
+    Means of these over images are what `expected_gap` and `rms_gap` take, so that images can be resampled.
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)[..., None]
+    parts = np.zeros((*confidence.shape, 2 * bins))
+    np.put_along_axis(parts, index, (correct - confidence)[..., None], axis=-1)
+    np.put_along_axis(parts, index + bins, 1.0, axis=-1)
+    return parts
+
+
+def expected_gap(means: np.ndarray) -> np.ndarray:
+    """The expected calibration error, (…), of mean parts (…, 2 bins)."""
+    return np.abs(means[..., : means.shape[-1] // 2]).sum(axis=-1)
+
+
+def rms_gap(means: np.ndarray) -> np.ndarray:
+    """The RMS calibration error, (…), of mean parts (…, 2 bins)."""
+    gaps, shares = np.split(means, 2, axis=-1)
+    squares = np.divide(gaps**2, shares, out=np.zeros_like(gaps), where=shares > 0)
+    return np.sqrt(squares.sum(axis=-1))
+
+
+def _ratio(ours: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    if (baseline == 0).any():
+        raise ValueError("the baseline's value is 0 somewhere, so nothing can be measured in units of it")
+    return ours / baseline
 
 
 def _frame_pairs(frames: int, noise: bool, difficulty: int) -> tuple[np.ndarray, np.ndarray]:

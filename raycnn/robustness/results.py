@@ -1,52 +1,199 @@
-"""robustness.parquet: a row for each model, seed, set, corruption, severity and metric."""
+"""What a scoring leaves behind in a run directory, and reading it again.
+
+robustness.parquet: a row for each model, seed, set, name and severity. outcomes/<set>/<name>.parquet: what happened on
+each single image, from which intervals and paired tests are made.
+"""
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from raycnn.robustness.evaluate import Row
-from raycnn.robustness.units import Unit
+from raycnn.errors import DataError
+
+if TYPE_CHECKING:
+    from raycnn.robustness.units import Unit  # which imports torch
 
 RESULTS = "robustness.parquet"
-SAVE_S = 10.0  # least seconds between two writes
+OUTCOMES = "outcomes"
+SAVE_S = 10.0  # least seconds between two writes of all rows
+
+Key = tuple[str, int]
+"""A training: the name of its model, and its seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The scores of one training on some images, or videos; None: that score does not exist there.
+
+    set: such as "cifar-10-c"; name: of the corruption, or "clean"; severity: 0 for clean images, None where there is
+    no such thing. n: images, or videos. errors: how many of them are wrong; adapted_errors: the same, with batch norm's
+    statistics taken from the test images themselves. loss: mean cross-entropy in nats. calibration: expected
+    calibration error; rms_calibration: the root mean square one. The others: as in `metrics`.
+    """
+
+    model: str
+    seed: int
+    set: str
+    name: str
+    severity: int | None
+    n: int
+    errors: int | None = None
+    adapted_errors: int | None = None
+    loss: float | None = None
+    calibration: float | None = None
+    rms_calibration: float | None = None
+    flip_probability: float | None = None
+    top5_distance: float | None = None
+    zipf_distance: float | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.model, self.seed
+
+    @property
+    def error(self) -> float | None:
+        """A fraction in [0, 1]."""
+        return None if self.errors is None else self.errors / self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A row, and what happened on each of its images, float32 (n,) each.
+
+    `wrong` (0 or 1) and `confidence` of images; `flips`, `top5` and `zipf` of videos.
+    """
+
+    row: Row
+    outcomes: Mapping[str, np.ndarray]
+
+
+Place = tuple[str, str, int | None, str]
+"""Set, name, severity and kind of outcomes."""
+Outcomes = dict[Place, dict[Key, np.ndarray]]
 
 
 class Results:
-    """The file's rows, held in memory and written now and then. What it holds is not scored again."""
+    """The scores of a run, held in memory and written as they come. What there is, is not scored again."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows: list[dict[str, Any]] = pd.read_parquet(path).to_dict("records") if path.exists() else []
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.rows: list[Row] = list(read_rows(run) or ())
         self._saved = time.monotonic()
 
-    def missing(self, unit: Unit, models: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-        """The models, by name and seed, that this unit has no row of."""
-        known = {
-            (row["model"], row["seed"])
-            for row in self._rows
-            if (row["set"], row["name"], row["n"]) == (unit.set, unit.name, unit.n)
-        }
-        return [model for model in models if model not in known]
+    def missing(self, unit: "Unit", models: Iterable[Key]) -> list[Key]:
+        """The models that this unit lacks a row of."""
+        known: dict[str, set[Key]] = {name: set() for name in unit.rows}
+        for row in self.rows:
+            if row.set == unit.set and row.n == unit.n and row.name in known:
+                known[row.name].add(row.key)
+        return [model for model in models if not all(model in of_name for of_name in known.values())]
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take the rows of a unit."""
-        self._rows += [dataclasses.asdict(row) for row in rows]
+    def add(self, unit: "Unit", scored: Iterable[Scored]) -> None:
+        """Take the scores of a unit. Outcomes are on disk before the rows that say that they are there."""
+        scored = list(scored)
+        _write_outcomes(self.run / OUTCOMES / unit.set / f"{unit.name}.parquet", scored)
+        fresh = {(one.row.key, one.row.set, one.row.name, one.row.severity) for one in scored}
+        self.rows = [row for row in self.rows if (row.key, row.set, row.name, row.severity) not in fresh]
+        self.rows += [one.row for one in scored]
         if time.monotonic() - self._saved > SAVE_S:
             self.save()
 
-    @property
-    def rows(self) -> Sequence[Mapping[str, Any]]:
-        """All rows, as in the file."""
-        return self._rows
-
     def save(self) -> None:
-        """Write the file, whole or not at all."""
-        types = {"severity": "Int64", "errors": "Int64", "seed": "int64", "n": "int64"}
-        temporary = self.path.with_suffix(".tmp")
-        pd.DataFrame(self._rows).astype(types).to_parquet(temporary)
-        temporary.replace(self.path)
+        """Write robustness.parquet, whole or not at all."""
+        types = {"severity": "Int64", "errors": "Int64", "adapted_errors": "Int64", "seed": "int64", "n": "int64"}
+        types |= dict.fromkeys(_MEASURED, "float64")
+        table = pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=_COLUMNS).astype(types)
+        _whole(self.run / RESULTS, lambda path: table.to_parquet(path, index=False))
         self._saved = time.monotonic()
+
+
+def read_rows(run: Path) -> tuple[Row, ...] | None:
+    """The rows of robustness.parquet, None where there is none. Raises DataError for a damaged one."""
+    path = run / RESULTS
+    if not path.exists():
+        return None
+    found = []
+    for row in _table(path, _COLUMNS).to_pylist():
+        whole = {name: _whole_number(row[name]) for name in ("severity", "errors", "adapted_errors")}
+        measured = {name: row[name] if _is_finite(row[name]) else None for name in _MEASURED}
+        found.append(Row(row["model"], row["seed"], row["set"], row["name"], n=row["n"], **whole, **measured))
+    return tuple(found) or None
+
+
+def read_outcomes(run: Path) -> Outcomes:
+    """All outcomes of a run; empty where nothing was scored. Raises DataError for a damaged file."""
+    found: Outcomes = {}
+    for path in sorted((run / OUTCOMES).glob("*/*.parquet")):
+        for place, key, values in _read_outcomes(path):
+            found.setdefault(place, {})[key] = values
+    return found
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_MEASURED = _COLUMNS[_COLUMNS.index("loss") :]
+_OUTCOME_COLUMNS = ["model", "seed", "set", "name", "severity", "kind", "values"]
+
+
+def _write_outcomes(path: Path, scored: list[Scored]) -> None:
+    """Beside those of other trainings that the file holds already."""
+    held = {(place, key): values for place, key, values in _read_outcomes(path)} if path.exists() else {}
+    for one in scored:
+        row = one.row
+        for kind, values in one.outcomes.items():
+            held[(row.set, row.name, row.severity, kind), row.key] = values.astype(np.float32)
+    if not held:
+        return
+    columns = {
+        "model": [key[0] for _, key in held],
+        "seed": [key[1] for _, key in held],
+        "set": [place[0] for place, _ in held],
+        "name": [place[1] for place, _ in held],
+        "severity": pa.array([place[2] for place, _ in held], pa.int64()),
+        "kind": [place[3] for place, _ in held],
+        "values": pa.array(list(held.values()), pa.list_(pa.float32())),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _whole(path, lambda temporary: pq.write_table(pa.table(columns), temporary, compression="zstd"))
+
+
+def _read_outcomes(path: Path) -> Iterator[tuple[Place, Key, np.ndarray]]:
+    table = _table(path, _OUTCOME_COLUMNS)
+    columns = [table.column(name) for name in _OUTCOME_COLUMNS]
+    for model, seed, of, name, severity, kind, values in zip(*columns, strict=True):
+        place = (of.as_py(), name.as_py(), severity.as_py(), kind.as_py())
+        yield place, (model.as_py(), seed.as_py()), values.values.to_numpy(zero_copy_only=False)
+
+
+def _table(path: Path, columns: list[str]) -> pa.Table:
+    mend = "Remove it, then run: raycnn score"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}). {mend}") from None
+    if lacking := [name for name in columns if name not in table.column_names]:
+        raise DataError(f"{path}: has no column {lacking[0]}; it is of another version. {mend}")
+    return table
+
+
+def _whole(path: Path, write: Any) -> None:
+    """Write a file under another name first."""
+    temporary = path.with_suffix(".tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _whole_number(value: Any) -> int | None:
+    return int(value) if _is_finite(value) else None
+
+
+def _is_finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)

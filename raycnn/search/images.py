@@ -11,18 +11,23 @@ from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
 from raycnn.search.study import derived_seed
 from raycnn.search.worker import Preparation
-from raycnn.spec.search import SearchSpec
+from raycnn.spec.scoring import Scoring
+from raycnn.spec.search import Finals, SearchSpec
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchImages:
-    """corrupted: .npy file of (corruptions, severities, n, h, w, 3), or None where it is no objective."""
+    """corrupted: .npy file of (corruptions, severities, n, h, w, 3), or None where it is no objective.
+
+    sealed: where the test images and the benchmark's files are, which must not be opened until the search has ended.
+    """
 
     data: DataSet
     split: Split
     corrupted: Path | None
+    sealed: tuple[Path, ...]
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
@@ -33,7 +38,7 @@ class SearchImages:
             "split_digest": self.split.digest,
             "train": len(self.split.train),
             "validation": len(self.split.validation),
-            "test": len(self.data.test.labels),
+            "test": self.data.test_count,
             "directory": self.data.directory,
         }
 
@@ -51,17 +56,21 @@ class SearchImages:
             validation=self.split.validation,
             corrupted=corrupted,
             cpus=cpus,
+            sealed=self.sealed,
         )
 
 
 def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Progress | None = None) -> SearchImages:
     """Read and split the data, and corrupt the held-out images once for this run. Raises DataError, SpecError."""
+    from raycnn.robustness.units import test_paths  # torch comes with it
+
     data = load(spec.data, root, progress)
     split = stratified_split(data.train.labels, _validation(spec.data.validation), spec.data.seed)
     corrupted = None
     if "val/corruption_error" in spec.search.objectives:
         corrupted = _corrupted(spec, data, split, run / "cache", progress)
-    return SearchImages(data, split, corrupted)
+    scoring = spec.finals if isinstance(spec.finals, Finals) else Scoring()
+    return SearchImages(data, split, corrupted, test_paths(scoring, spec.data, root, data))
 
 
 def _validation(wish: float) -> int | float:

@@ -1,5 +1,6 @@
 """One search from start to end: `run_search`."""
 
+import contextlib
 import importlib
 import threading
 import time
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError
 from raycnn.search import cluster as ray_cluster
 from raycnn.search.images import SearchImages, search_images
 from raycnn.search.observer import Observer
-from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, write_manifest
+from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, record_openings, write_manifest
 from raycnn.spec.search import Finals, SearchSpec
 
 
@@ -36,10 +38,10 @@ def run_search(request: Request, observer: Observer) -> Path:
     with held(request.run):
         keep_spec(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
-        check_scores(request.spec, request.data_root)
-        with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
+        check_scores(request.spec, request.data_root, request.run)
+        with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
-            images = thread.submit(_images, request, observer)
+            images = thread.submit(_images, request, observer, seals)
             _search_and_score(request, images, observer)
         from raycnn.reporting.page import write_report
 
@@ -48,21 +50,26 @@ def run_search(request: Request, observer: Observer) -> Path:
         return write_report(request.run)
 
 
-def _images(request: Request, observer: Observer) -> SearchImages:
-    """The images of the search, and a model made for their size, so that one that cannot be had is known now."""
+def _images(request: Request, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
+    """The images of the search, and a model made for their size, so that one that cannot be had is known now.
+
+    seals: from here on, until it is closed, nothing in this process can open a test image.
+    """
     images = search_images(request.spec, request.data_root, request.run, _progress(observer))
+    seals.enter_context(sealed(images.sealed))
     from raycnn import models
 
     models.build(request.spec.model, images.data.train.images.shape[1])
     return images
 
 
-def check_scores(spec: SearchSpec, data_root: Path | None) -> None:
+def check_scores(spec: SearchSpec, data_root: Path | None, run: Path) -> None:
     """Raises DataError now for what the scoring would miss hours later."""
     from raycnn.robustness.units import benchmark_directories
 
     if isinstance(spec.finals, Finals):
-        benchmark_directories(spec.finals, spec.data, data_root)
+        found = benchmark_directories(spec.finals, spec.data, data_root)
+        record_openings(run, found.values(), "headers and labels checked before the search; no images")
 
 
 def _search_and_score(request: Request, images: "Future[SearchImages]", observer: Observer) -> None:

@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -72,6 +72,14 @@ def write_manifest(run: Path, facts: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(manifest | facts, indent=2, default=str) + "\n")
     temporary.replace(path)
+
+
+def record_openings(run: Path, paths: Iterable[Path], reason: str) -> None:
+    """Add to manifest.json that test images were opened, when and what for."""
+    manifest = run / "manifest.json"
+    before = json.loads(manifest.read_text()).get("openings", []) if manifest.exists() else []
+    now = [{"time": _now(), "what": str(path), "reason": reason} for path in paths]
+    write_manifest(run, {"openings": before + now})
 
 
 def circumstances(resources: Resources) -> dict[str, Any]:

@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
-from raycnn.data.sources import DataSet, load, open_cached
+from raycnn.data.dataset import ImageSet
+from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
-from raycnn.robustness.evaluate import Row
-from raycnn.robustness.results import RESULTS, Results
+from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Unit, score_unit, units
+from raycnn.search.rundir import record_openings
 from raycnn.search.study import derived_seed
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals
 
-Key = tuple[str, int]
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
 
@@ -31,22 +32,25 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
         raise SpecError("finals: are off in this search. Run it again with finals, then score.")
     data = load(spec.data, root)
     models = _models(run)
-    results = Results(run / RESULTS)
+    test = data.open_test()
+    results = Results(run)
     seed = derived_seed(spec.search.seed, "test corruptions")
     todo: list[Job] = []
-    for unit in units(spec.finals, spec.data, root, data, seed):
+    for unit in units(spec.finals, spec.data, root, np.asarray(test.labels), seed):
         if missing := results.missing(unit, models):
             todo.append((unit, {key: models[key] for key in missing}))
     if not todo:
         say("everything is scored already")
-        return results.path
+        return run / RESULTS
+    files = dict.fromkeys(unit.file.path.parent for unit, _ in todo if unit.file)
+    record_openings(run, [data.directory, *files], "scoring of the finals")
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
-    source: Any = ray.put(data) if len(ray.nodes()) > 1 else data.directory
-    for done, (unit, rows) in enumerate(_spread(todo, source), start=1):
-        results.add(rows)
+    source: Any = ray.put(test) if len(ray.nodes()) > 1 else data.directory
+    for done, (unit, scored) in enumerate(_spread(todo, source), start=1):
+        results.add(unit, scored)
         say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
     results.save()
-    return results.path
+    return run / RESULTS
 
 
 def _models(run: Path) -> dict[Key, Path]:
@@ -54,7 +58,7 @@ def _models(run: Path) -> dict[Key, Path]:
     return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
 
 
-def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Unit, list[Row]]]:
+def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Unit, list[Scored]]]:
     """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit."""
     free = ray.cluster_resources()
     gpus, cpus = free.get("GPU", 0), free.get("CPU", 1)
@@ -72,11 +76,11 @@ def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Unit, list[Row]]]:
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
         scorer, unit = running.pop(ready)
-        rows = ray.get(ready)
+        scored = ray.get(ready)
         if waiting:
             following, models = waiting.pop()
             running[scorer.score.remote(following, models)] = (scorer, following)
-        yield unit, rows
+        yield unit, scored
 
 
 class _Scorer:
@@ -87,14 +91,14 @@ class _Scorer:
 
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._data: DataSet = open_cached(source) if isinstance(source, Path) else source
+        self._test: ImageSet = open_cached(source).open_test() if isinstance(source, Path) else source
         self._loaded: dict[Key, Any] = {}
 
-    def score(self, unit: Unit, checkpoints: Mapping[Key, Path]) -> list[Row]:
+    def score(self, unit: Unit, checkpoints: Mapping[Key, Path]) -> list[Scored]:
         from raycnn.training.checkpoint import load_classifier
 
         for key, path in checkpoints.items():
             if key not in self._loaded:
                 self._loaded[key] = load_classifier(path, self._device)
         models = {key: self._loaded[key] for key in checkpoints}
-        return score_unit(models, unit, self._data, self._device)
+        return score_unit(models, unit, self._test, self._device)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from raycnn.data.sealing import seal
 from raycnn.data.sources import DataSet, open_cached
 from raycnn.slots.messages import Link, Workload
 from raycnn.spec.trial import TrialSpec
@@ -18,6 +19,7 @@ class Preparation:
 
     train, validation: indices into the training images. corrupted: .npy file or object of the corrupted held-out
     images, (corruptions, severities, n, h, w, 3), made of the first n validation images; None: not an objective.
+    sealed: test images, which a worker shall not be able to open.
     """
 
     data: Path | ray.ObjectRef
@@ -25,6 +27,7 @@ class Preparation:
     validation: np.ndarray
     corrupted: Path | ray.ObjectRef | None
     cpus: float
+    sealed: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def prepare(preparation: Preparation) -> _State:
 
     from raycnn.training.resident import training_data
 
+    seal(preparation.sealed)
     torch.set_num_threads(max(1, round(preparation.cpus)))
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # the first one in a process imports for 1.5 s
     device = _device()

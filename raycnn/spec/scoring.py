@@ -1,13 +1,14 @@
 """Scoring: on which sets trained models are measured."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from raycnn.spec.trial import Spec
 
-Score = Literal["cifar10-c", "cifar10-p", "generated-c", "fgsm"]
+Score = Literal["cifar10-c", "cifar10-p", "cifar100-c", "generated-c", "fgsm", "pgd"]
+Epsilon = Annotated[float, Field(ge=0, le=1)]
 
 
 class Scoring(Spec):
@@ -16,4 +17,15 @@ class Scoring(Spec):
     score: list[Score] = Field(default=["cifar10-c", "cifar10-p", "fgsm"], description="beside the clean test images")
     cifar10_c: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-C in the data directory")
     cifar10_p: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-P in the data directory")
+    cifar100_c: Path | None = Field(
+        default=None, strict=False, description="default: CIFAR-100-C in the data directory"
+    )
     generated: list[str] | None = Field(default=None, description="corruptions of generated-c; default: all there are")
+    batch_norm_adapted: bool = Field(
+        default=False, description="corruptions once more, with batch norm's statistics of the test images; kept apart"
+    )
+    epsilons: list[Epsilon] = Field(
+        default=[0.0, 0.01, 0.02, 8 / 255, 0.05, 0.1], min_length=1, description="of fgsm and pgd, fractions of 1"
+    )
+    pgd_steps: int = Field(default=10, ge=1, le=1000)
+    pgd_images: int = Field(default=1000, ge=1, description="first test images, those that pgd attacks")

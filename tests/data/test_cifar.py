@@ -27,7 +27,7 @@ def test_the_root_is_the_folder_itself_or_the_one_above(tmp_path, write_cifar10,
     written = write_cifar10(root / FOLDER)
     data = load(UNVERIFIED, root / FOLDER if not below else root, cache=tmp_path / "cache")
     assert data.train.images.shape == (16, 32, 32, 3)
-    assert data.test.images.shape == (5, 32, 32, 3)
+    assert data.open_test().images.shape == (5, 32, 32, 3)
     planes = written["data_batch_2"][0].reshape(3, 32, 32)
     for channel in range(3):
         assert np.array_equal(data.train.images[4, :, :, channel], planes[channel])
@@ -43,7 +43,7 @@ def test_a_renamed_folder_is_known_by_its_files(tmp_path, write_cifar10):
 def test_batches_may_have_any_size_without_checksums(tmp_path, write_cifar10):
     write_cifar10(tmp_path / FOLDER, sizes=(1, 7, 2, 1, 4, 1))
     data = load(UNVERIFIED, tmp_path, cache=tmp_path / "cache")
-    assert (len(data.train.labels), len(data.test.labels)) == (15, 1)
+    assert (len(data.train.labels), len(data.open_test().labels)) == (15, 1)
 
 
 def _change(key, value):
@@ -158,7 +158,7 @@ def test_real_images_come_out_as_their_official_pixels(tmp_path):
     subprocess.run(make, check=True, capture_output=True)
     data = load(UNVERIFIED, tmp_path, cache=tmp_path / "cache")
     with np.load(Path(place, "cifar10_lossless.npz")) as expected:
-        for split in ("train", "test"):
-            assert np.array_equal(getattr(data, split).images, expected[f"{split}_images"])
-            assert np.array_equal(getattr(data, split).labels, expected[f"{split}_labels"])
+        for split, images in (("train", data.train), ("test", data.open_test())):
+            assert np.array_equal(images.images, expected[f"{split}_images"])
+            assert np.array_equal(images.labels, expected[f"{split}_labels"])
         assert list(data.class_names) == expected["class_names"].tolist()

@@ -36,7 +36,7 @@ def test_classes_are_numbered_by_name_and_pictures_have_the_wished_size(root):
     assert data.class_names == ("ant", "zebra")
     assert data.train.images.shape == (3, 16, 16, 3)
     assert data.train.labels.tolist() == [0, 0, 1]
-    assert data.test.labels.tolist() == [0, 1]
+    assert data.open_test().labels.tolist() == [0, 1]
     assert data.train.images[0, 3, 3].tolist() == list(BLUE)
     assert data.train.images[2, 3, 3].tolist() == list(RED)
     assert np.allclose(data.mean, [1 / 3, 0, 2 / 3])
@@ -52,7 +52,7 @@ def test_pictures_may_lie_deeper_and_other_files_are_no_pictures(root):
 
 def test_a_val_folder_serves_where_there_is_no_test_folder(root):
     (root / "test").rename(root / "val")
-    assert len(_load(root).test.labels) == 2
+    assert len(_load(root).open_test().labels) == 2
 
 
 def test_without_a_test_folder_the_error_says_what_to_put_where(root):

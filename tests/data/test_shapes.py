@@ -91,6 +91,6 @@ def test_the_spec_decides_size_and_seed(tmp_path):
     spec = DataSpec(name="shapes", train_images=30, test_images=20, seed=7)
     data = load(spec, cache=tmp_path)
     assert np.array_equal(data.train.images, shapes.generate(30, 7, 0)[0])
-    assert np.array_equal(data.test.images, shapes.generate(20, 7, 1)[0])
+    assert np.array_equal(data.open_test().images, shapes.generate(20, 7, 1)[0])
     assert data.class_names == shapes.CLASS_NAMES
     assert load(spec.model_copy(update={"seed": 8}), cache=tmp_path).digest != data.digest

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -48,10 +49,46 @@ def test_screen_shows_a_line_per_trial_and_no_chatter(whole):
 
 def test_robustness_of_every_model_and_seed_is_in_the_long_table(whole):
     rows = pd.read_parquet(whole.run / "robustness.parquet")
-    errors = rows[rows["metric"] == "error"]
-    assert errors.groupby(["model", "seed"]).size().tolist() == [11] * 4  # clean, two corruptions at five severities
-    assert "baseline" in set(errors["model"])
-    assert (errors["errors"] / errors["n"]).tolist() == errors["value"].tolist()
+    assert rows.groupby(["model", "seed"]).size().tolist() == [11] * 4  # clean, two corruptions at five severities
+    assert "baseline" in set(rows["model"])
+    outcomes = pd.read_parquet(whole.run / "outcomes" / "generated-c" / "brightness.parquet")
+    brightness = rows[rows["name"] == "brightness"].set_index(["model", "seed", "severity"])["errors"]
+    assert outcomes["values"].map(sum).tolist() == [
+        brightness[place] for place in zip(outcomes["model"], outcomes["seed"], outcomes["severity"], strict=True)
+    ]
+
+
+def test_the_manifest_says_when_test_images_were_opened_and_what_for(whole):
+    manifest = json.loads((whole.run / "manifest.json").read_text())
+    (opening,) = manifest["openings"]
+    assert opening["reason"] == "scoring of the finals"
+    last_final = max(path.stat().st_mtime for path in whole.run.glob("finals/*/seed-*/checkpoint.pt"))
+    assert datetime.fromisoformat(opening["time"]).timestamp() >= int(last_final)
+
+
+PEEPING = """
+import sys
+from pathlib import Path
+from raycnn.models.fastnet import FastNet
+
+def network(image_px):
+    if ("raycnn.tune" in sys.orig_argv) == {in_driver}:
+        from raycnn.data.sources import load
+        from raycnn.spec.data import DataSpec
+        load(DataSpec(name="shapes", validation=200, train_images=1400, test_images=200)).open_test()
+    return FastNet(image_px)
+"""
+
+
+@pytest.mark.parametrize("in_driver", [True, False])
+def test_neither_the_driver_nor_a_worker_of_a_search_can_open_test_images(tmp_path, monkeypatch, in_driver):
+    """By a model of the user's own, the way into both."""
+    (tmp_path / "peeping.py").write_text(PEEPING.format(in_driver=in_driver))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    search = Search(tmp_path, "--set", "model=peeping:network", "--set", "search.trials=1", "--set", "finals=off")
+    code = search.wait()
+    assert "is sealed, for a search must not see test images" in search.text(), search.text()
+    assert code == 2 or [trial.state for trial in search.trials()] == [TrialState.FAIL]
 
 
 def test_finals_train_on_all_images_with_the_same_seeds_for_all_models(whole):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from raycnn.data.sources import load
 from raycnn.errors import SpecError
 from raycnn.recipes import Measured, comparison, train_recipe
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
+from raycnn.robustness.results import Row
 from raycnn.spec.reading import read_recipe
 from raycnn.spec.recipe import Recipe
 from raycnn.training.checkpoint import load_classifier
@@ -79,8 +79,8 @@ def test_every_seed_is_trained_and_scored_and_nothing_twice(recipe: Recipe, tmp_
     for seed in (3, 4):
         model = load_classifier(run / f"seed-{seed}" / "checkpoint.pt")
         with torch.no_grad():
-            answers = model(torch.from_numpy(np.array(data.test.images)).permute(0, 3, 1, 2)).argmax(1).numpy()
-        errors.append(float((answers != data.test.labels).mean()))
+            answers = model(torch.from_numpy(np.array(data.open_test().images)).permute(0, 3, 1, 2)).argmax(1).numpy()
+        errors.append(float((answers != data.open_test().labels).mean()))
     assert measured["clean/error"].mean == pytest.approx(np.mean(errors))
     assert measured["clean/error"].deviation == pytest.approx(np.std(errors, ddof=1))
     assert measured["clean/error"].trainings == 2
@@ -94,22 +94,22 @@ def test_every_seed_is_trained_and_scored_and_nothing_twice(recipe: Recipe, tmp_
 
 
 def test_published_figures_stand_beside_the_measured_ones(recipe: Recipe):
-    lines = comparison(recipe, {"clean/error": Measured(0.2, 0.02, 3), "clean/ece": Measured(0.1, None, 1)})
+    lines = comparison(recipe, {"clean/error": Measured(0.2, 0.02, 3), "clean/calibration": Measured(0.1, None, 1)})
     assert [" ".join(line.split()) for line in lines] == [
         "published measured difference source",
         "clean/error 25.00 % ± 1.00 (n=5) 20.00 % ± 2.00 (n=3) -5.00 a paper",
         "cifar-10-c/error 50.00 % not scored another",
-        "clean/ece 10.00 % (n=1)",
+        "clean/calibration 10.00 % (n=1)",
     ]
 
 
 def test_the_error_on_cifar_10_c_is_over_the_15_corruptions_of_the_benchmark():
-    def row(name: str, value: float, seed: int) -> dict[str, Any]:
-        return {"model": "m", "seed": seed, "set": "cifar-10-c", "name": name, "metric": "error", "value": value}
+    def row(name: str, errors: int, seed: int) -> Row:
+        return Row("m", seed, "cifar-10-c", name, 1, 10, errors)
 
-    rows = [row(name, 0.2 + seed / 10, seed) for name in TEST_CORRUPTIONS for seed in (0, 1)]
-    rows += [row(name, 0.9, seed) for name in ("clean", "saturate") for seed in (0, 1)]
-    rows += [row("fog", 0.9, seed=2)]  # of a training that is not asked for
+    rows = [row(name, 2 + seed, seed) for name in TEST_CORRUPTIONS for seed in (0, 1)]
+    rows += [row(name, 9, seed) for name in ("clean", "saturate") for seed in (0, 1)]
+    rows += [row("fog", 9, seed=2)]  # of a training that is not asked for
     found = recipes._measured(rows, [("m", 0), ("m", 1)])["cifar-10-c/error"]
     assert (found.mean, found.trainings) == (pytest.approx(0.25), 2)
     assert found.deviation == pytest.approx(0.1 / 2**0.5)

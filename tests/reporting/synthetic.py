@@ -6,6 +6,7 @@ python tests/reporting/synthetic.py DIRECTORY        # makes one and its report
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
+from scipy import stats
 
+from raycnn.robustness.attacks import EPSILONS
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from raycnn.robustness.metrics import MFP_PERTURBATIONS
+from raycnn.robustness.results import Results, Row, Scored
+from raycnn.robustness.units import Unit
 from raycnn.search.front import finalists
 from raycnn.search.study import JOURNAL, baseline_spec, distribution, open_storage
 from raycnn.search.table import write_trials
@@ -70,6 +74,7 @@ class Wish:
     corruptions: tuple[str, ...] = CORRUPTIONS
     corruption_set: str = "cifar-10-c"
     perturbations: bool = True
+    images: int = 1000
     effect: float = 0.85
     seed: int = 0
 
@@ -188,40 +193,50 @@ def _record(
 
 
 def _finals(run: Path, spec: SearchSpec, models: list[str], wish: Wish, rng: np.random.Generator) -> None:
-    rows: list[dict[str, Any]] = []
+    results = Results(run)
     for model in models:
         factor = 1.0 if model == "baseline" else wish.effect * (1 + 0.03 * models.index(model))
         for seed in range(wish.seeds):
             records = [_record(e, wish.epochs, factor, 1, wish.epochs, [], rng) for e in range(1, wish.epochs + 1)]
             folder = run / "finals" / model / f"seed-{seed}"
             _write_jsonl(folder / "metrics.jsonl", [record | {"metrics": {}} for record in records])
-            rows += _scores(model, seed, factor * math.exp(0.015 * rng.normal()), wish, rng)
+            if wish.scored:
+                for one in _scores(model, seed, factor * math.exp(0.015 * rng.normal()), wish, rng):
+                    row = one.row
+                    results.add(Unit(row.set, row.name, row.n, (row.name,)), [one])
     if wish.scored:
-        pd.DataFrame(rows).astype({"severity": "Int64", "errors": "Int64"}).to_parquet(run / "robustness.parquet")
+        results.save()
 
 
-def _scores(model: str, seed: int, factor: float, wish: Wish, rng: np.random.Generator) -> list[dict[str, Any]]:
-    def row(of: str, name: str, severity: int | None, value: float, metric: str = "error", n: int = 10_000) -> Any:
-        value = min(max(value * math.exp(0.01 * rng.normal()), 0.0), 0.95)
-        errors = round(value * n) if metric == "error" else None
-        shared = {"model": model, "seed": seed, "set": of, "name": name, "severity": severity, "metric": metric}
-        return shared | {"n": n, "errors": errors, "value": value if errors is None else errors / n}
+def _scores(model: str, seed: int, factor: float, wish: Wish, rng: np.random.Generator) -> Iterator[Scored]:
+    """Some images are hard for all, more so than others are for one network or another."""
+    difficulty = np.random.default_rng(8).normal(size=wish.images)
 
-    rows = [row("clean", "clean", None, 0.055 * factor), row("clean", "clean", None, 0.021 * factor, "ece")]
+    def scored(of: str, name: str, severity: int | None, error: float) -> Scored:
+        hardness = 0.8 * difficulty + 0.6 * rng.normal(size=wish.images)
+        wrong = hardness > stats.norm.isf(min(max(error, 1e-3), 0.95))
+        row = Row(model, seed, of, name, severity, wish.images, int(wrong.sum()), None, 4 * error, 0.03, 0.04)
+        confidence = {"confidence": np.clip(0.98 - 0.3 * (hardness > 0.5), 0.1, 1)} if severity == 0 else {}
+        return Scored(row, {"wrong": wrong, **confidence})
+
+    yield scored("clean", "clean", 0, 0.055 * factor)
     hardness = np.random.default_rng(7).uniform(0.5, 2.2, len(CORRUPTIONS))
     for name, hard in zip(CORRUPTIONS, hardness, strict=True):
         if name in wish.corruptions:
             gain = factor if "noise" not in name else factor**0.2
-            rows += [row(wish.corruption_set, name, s, 0.055 + 0.05 * hard * s * gain) for s in SEVERITIES]
-    if wish.perturbations:
-        for index, name in enumerate((*MFP_PERTURBATIONS, "speckle_noise", "gaussian_noise_2")):
-            flips = 0.015 + 0.006 * (index * 5 % 7)
-            rows.append(row("cifar-10-p", name, None, flips * factor, "flip_probability", 1000))
-            rows.append(row("cifar-10-p", name, None, 10 * flips * factor, "top5_distance", 1000))
-    for step in (1, 2, 4, 8, 16):
-        value = 1 - (1 - 0.055) * math.exp(-0.22 * step * factor)
-        rows.append(row("fgsm", f"eps={step / 255:.4f}", None, value))
-    return rows
+            for severity in SEVERITIES:
+                yield scored(wish.corruption_set, name, severity, 0.055 + 0.05 * hard * severity * gain)
+    for index, name in enumerate(
+        (*MFP_PERTURBATIONS, "speckle_noise", "gaussian_noise_2") if wish.perturbations else ()
+    ):
+        flips = np.clip((0.015 + 0.006 * (index * 5 % 7)) * factor * np.exp(rng.normal(size=wish.images)), 0, 1)
+        means = [float(values.mean()) for values in (flips, 10 * flips, 3 * flips)]
+        row = Row(model, seed, "cifar-10-p", name, None, wish.images, None, None, None, None, None, *means)
+        yield Scored(row, {"flips": flips, "top5": 10 * flips, "zipf": 3 * flips})
+    for epsilon in EPSILONS:
+        for attack, strength in (("fgsm", 0.22), ("pgd", 0.5)):
+            error = 1 - (1 - 0.055) * math.exp(-strength * epsilon * 255 * factor)
+            yield scored(attack, f"eps={epsilon:.4f}", None, error)
 
 
 def _manifest(run: Path, wish: Wish) -> None:

@@ -2,31 +2,35 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from raycnn.reporting.answer import answer, chosen_trial, difference_words, spread_words
-from raycnn.reporting.results import Run, Score, read_run
-from raycnn.reporting.scores import Difference, Spread, measures
+from raycnn.reporting.answer import answer, chosen_trial
+from raycnn.reporting.results import Run, read_run
+from raycnn.reporting.words import difference_words, estimate_words, verdict
+from raycnn.robustness.results import Row
+from raycnn.robustness.statistics import Comparison, Estimate
+from raycnn.robustness.summary import Measure, measures
 from raycnn.search.front import finalists
 from raycnn.search.study import read_trials
 
 
 def told(run: Run) -> tuple[str, str]:
-    found = answer(run, measures(run.scores or ()))
+    found = answer(run, measures(run.outcomes))
     return found.headline, " ".join(found.sentences).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def with_scores(run: Run, ours: list[float], theirs: list[float]) -> Run:
-    """The run with clean errors only, one for each seed."""
+def with_errors(run: Run, ours: list[int], theirs: list[int], images: int = 1000) -> Run:
+    """The run with clean errors only, as many of the images for each seed; the same images, as far as they go."""
     trial = chosen_trial(run)
     assert trial is not None
-    pairs = [(trial.name, ours), ("baseline", theirs)]
-    rows = [
-        Score(model, seed, "clean", "clean", None, "error", 1000, None, value)
-        for model, values in pairs
-        for seed, value in enumerate(values)
-    ]
-    return replace(run, scores=tuple(rows))
+    wrong = {
+        (model, seed): (np.arange(images) < count).astype(np.float32)
+        for model, counts in ((trial.name, ours), ("baseline", theirs))
+        for seed, count in enumerate(counts)
+    }
+    rows = [Row(*key, "clean", "clean", 0, images, int(of.sum())) for key, of in wrong.items()]
+    return replace(run, rows=tuple(rows), outcomes={("clean", "clean", 0, "wrong"): wrong})
 
 
 @pytest.fixture
@@ -36,45 +40,46 @@ def run(run_dir) -> Run:
 
 def test_the_trial_spoken_of_is_the_first_finalist(run_dir, run):
     first = finalists(read_trials(run_dir), 1)[0]
-    chosen = chosen_trial(replace(run, scores=None))
+    chosen = chosen_trial(replace(run, rows=None, outcomes={}))
     assert chosen is not None
     assert chosen.number == first.number
     assert chosen_trial(run) == chosen
 
 
 def test_a_difference_is_told_with_means_spreads_seeds_and_interval(run):
-    headline, text = told(with_scores(run, [0.05, 0.051, 0.049], [0.06, 0.061, 0.059]))
+    headline, text = told(with_errors(run, [50, 51, 49], [80, 81, 79]))
     name = chosen_trial(run).name  # pyright: ignore[reportOptionalMemberAccess]
     assert headline == f"{name} makes fewer errors than the untuned baseline on clean images."
     assert text.startswith(
-        f"On 1,000 test images {name} errs on 5.00 ± 0.10 %, the untuned baseline on 6.00 ± 0.10 % "
-        "(mean ± standard deviation over 3 seeds): 1.00 points fewer, 95 % interval 0.77 to 1.23."
+        f"On 1,000 test images {name} errs on 5.00 ± 0.10 %, the untuned baseline on 8.00 ± 0.10 % "
+        "(mean ± standard deviation over 3 seeds): 3.00 points fewer, 95 % interval 1."
     )
+    assert "p < 0.001" in text
     assert "no test image had a say" in text
     assert "unofficial" not in text
 
 
 def test_a_worse_finalist_is_called_worse(run):
-    headline, _ = told(with_scores(run, [0.06, 0.061, 0.059], [0.05, 0.051, 0.049]))
+    headline, _ = told(with_errors(run, [80, 81, 79], [50, 51, 49]))
     assert "makes more errors" in headline
 
 
 def test_overlap_is_no_difference(run):
-    headline, text = told(with_scores(run, [0.05, 0.058, 0.054], [0.055, 0.06, 0.053]))
+    headline, text = told(with_errors(run, [50, 58, 54], [55, 60, 53]))
     assert headline.startswith("No difference between")
     assert "no difference shown, 95 % interval −" in text
 
 
 def test_two_seeds_are_called_few_and_one_none(run):
-    assert "Two seeds are very few" in told(with_scores(run, [0.05, 0.051], [0.06, 0.061]))[1]
-    headline, text = told(with_scores(run, [0.05], [0.06]))
+    assert "Two seeds are very few" in told(with_errors(run, [50, 51], [60, 61]))[1]
+    headline, text = told(with_errors(run, [50], [100]))
     assert headline.startswith("No difference")
     assert "One seed has no spread" in text
 
 
 def test_clean_and_corrupted_images_are_told_apart(run):
     headline, text = told(run)
-    assert "clean images and on corrupted images" in headline
+    assert "fewer errors than the untuned baseline on corrupted images; no difference was shown on clean" in headline
     assert "On CIFAR-10-C (mean over the 15 test corruptions, at 5 severities)" in text
 
 
@@ -91,19 +96,37 @@ def test_unofficial_copies_are_told_of(make):
 
 
 def test_a_run_without_a_complete_trial_says_so(run):
-    headline, _ = told(replace(run, trials=run.trials[:1], scores=None))
+    headline, _ = told(replace(run, trials=run.trials[:1], rows=None, outcomes={}))
     assert headline == "No trial of the search has run to its end yet."
 
 
 def test_a_run_without_a_scored_baseline_compares_nothing(run):
-    rows = tuple(score for score in run.scores or () if score.model != "baseline")
-    headline, text = told(replace(run, scores=rows))
+    rows = tuple(row for row in run.rows or () if row.model != "baseline")
+    outcomes = {
+        place: {key: values for key, values in trainings.items() if key[0] != "baseline"}
+        for place, trainings in run.outcomes.items()
+    }
+    headline, text = told(replace(run, rows=rows, outcomes=outcomes))
     assert "no baseline" in headline
     assert "was not scored" in text
 
 
 def test_words_of_numbers():
-    assert (
-        spread_words(Spread(0.05123, 0.0011, 3)) == "5.12\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.11\N{NO-BREAK SPACE}%"
-    )
-    assert difference_words(Difference(0.01, (-0.002, 0.022))).endswith("95 % interval −0.20 to +2.20 points")
+    of = Estimate(0.05123, 0.0011, 0.049, 0.053, 3, 1000)
+    assert estimate_words(of).replace("\N{NO-BREAK SPACE}", " ") == "5.12 ± 0.11 %"
+    assert estimate_words(replace(of, deviation=None), share=False) == "0.05"
+    nothing = Comparison(0.01, -0.002, 0.022, 0.1, 0.2, (3, 3), 1000)
+    assert difference_words(nothing).endswith("95 % interval −0.20 to +2.20 points, p = 0.2")
+
+
+def test_a_verdict_names_the_lower_model_or_that_nothing_was_shown():
+    random = np.random.default_rng(0)
+    wrong = (random.random((3, 500)) < 0.1).astype(float)
+    samples = {"baseline": np.maximum(wrong, random.random((3, 500)) < 0.3), "a": wrong, "b": wrong[::-1]}
+    words = verdict(Measure("clean", "test/clean_error", "test images: error", samples))
+    assert words.startswith("a is lower than baseline by ")
+    assert "; b is lower than baseline by " in words
+    assert words.endswith("No difference shown between b and a (p = 1).")
+    single = Measure("clean", "k", "t", {name: of[:1] for name, of in samples.items()})
+    assert "lower" not in verdict(single)
+    assert "By a single training nothing is shown." in verdict(single)

@@ -62,7 +62,7 @@ def test_every_figure_is_drawn(open_report):
 def test_figures_come_as_they_are_scrolled_to(open_report):
     page = open_report()
     assert page.locator("#plot-fgsm svg").count() == 0
-    page.locator("#fgsm").scroll_into_view_if_needed()
+    page.locator("#attacks").scroll_into_view_if_needed()
     page.wait_for_selector("#plot-fgsm svg.main-svg", timeout=10_000)
 
 

@@ -9,10 +9,13 @@ import pytest
 from plotly.colors import hex_to_rgb
 
 from raycnn.reporting import figures, parameter_figures, score_figures
+from raycnn.reporting.answer import scored_models
 from raycnn.reporting.palette import DARK, LIGHT, dark_twins, model_style
 from raycnn.reporting.plots import ceiling
 from raycnn.reporting.results import Run, Trial, read_run
-from raycnn.reporting.scores import corruption_cells, models
+from raycnn.robustness.results import Outcomes
+from raycnn.robustness.statistics import estimate
+from raycnn.robustness.summary import by_model, corruption_cells
 from raycnn.spec.space import parameters
 
 CLEAN, CORRUPTED = "val/clean_error", "val/corruption_error"
@@ -25,7 +28,7 @@ def run(run_dir) -> Run:
 
 @pytest.fixture(scope="module")
 def shown(run) -> list[str]:
-    return models(run.scores or ())
+    return scored_models(run)
 
 
 def data(figure: Any) -> list[Any]:
@@ -101,25 +104,32 @@ def test_importance_has_the_weightiest_parameter_on_top():
     assert list(data(figure)[0].y) == ["c", "a", "b"]
 
 
-def test_corruption_rows_are_means_over_seeds_with_their_deviation(run, shown):
-    figure = score_figures.corruption_errors(run.scores or (), "cifar-10-c", shown)
+def test_corruption_rows_are_means_over_seeds_with_their_interval(run, shown):
+    figure = score_figures.corruption_errors(run.outcomes, "cifar-10-c", shown)
     (trace,) = [t for t in data(figure) if t.name == shown[1] and t.meta == "3"]
     row = [text.split("</b> ")[1].split("<br>")[0] for text in trace.text].index("fog")
-    cells = corruption_cells(run.scores or (), "cifar-10-c")
-    values = [100 * errors["fog", 3] for (model, _), errors in cells.items() if model == shown[1]]
-    assert len(values) == 3
-    assert trace.x[row] == pytest.approx(np.mean(values))
-    assert trace.error_x.array[row] == pytest.approx(np.std(values, ddof=1))
+    wrong = by_model(corruption_cells(run.outcomes, "cifar-10-c")["fog", 3])[shown[1]]
+    assert wrong.shape == (3, 1000)
+    assert trace.x[row] == pytest.approx(100 * wrong.mean())
+    of = estimate(wrong)
+    assert trace.x[row] + trace.error_x.array[row] == pytest.approx(100 * of.high)
+    assert trace.x[row] - trace.error_x.arrayminus[row] == pytest.approx(100 * of.low)
     assert {t.meta for t in data(figure) if t.visible} == {"mean"}
+
+
+def test_attacks_are_drawn_from_epsilon_0_on(run, shown):
+    (line,) = traces(score_figures.under_attack(run.outcomes, "pgd", shown), "baseline")
+    assert line.x[0] == 0
+    assert list(line.x) == sorted(line.x)
+    assert line.y[-1] > line.y[0]
 
 
 def test_names_that_a_user_chose_are_escaped(run, shown):
     evil = '<img src=x onerror="alert(1)">'
     trial = replace(run.trials[1], parameters={"optimizer": evil})
     figure = figures.history(replace(run, trials=(trial,)), CLEAN, [])
-    assert run.scores
-    row = replace(run.scores[0], set="cifar-10-c", name=evil, severity=1, model=evil)
-    corrupted = score_figures.corruption_errors([row], "cifar-10-c", [evil])
+    outcomes: Outcomes = {("cifar-10-c", evil, 1, "wrong"): {(evil, 0): np.array([0.0, 1.0])}}
+    corrupted = score_figures.corruption_errors(outcomes, "cifar-10-c", [evil])
     importances = parameter_figures.importance({CLEAN: {evil: 1.0}})
     for text in (str(drawn.to_json()) for drawn in (figure, corrupted, importances)):
         assert "<img" not in text

@@ -10,7 +10,7 @@ from raycnn.reporting.page import write_report
 
 SECTIONS = [
     *("answer", "setup", "trials", "history", "front", "curves", "importance", "slices"),
-    *("corruptions", "perturbations", "fgsm", "samples", "files"),
+    *("corruptions", "perturbations", "attacks", "samples", "files"),
 ]
 
 
@@ -75,10 +75,11 @@ def test_what_a_user_wrote_is_escaped(run_dir, page, tmp_path):
     table.to_parquet(run / "trials.parquet")
     manifest = (run / "manifest.json").read_text()
     (run / "manifest.json").write_text(manifest.replace("python -m raycnn.tune", evil))
-    scores = pd.read_parquet(run / "robustness.parquet")
-    scores["model"] = scores["model"].replace("trial-008", evil)
-    scores["name"] = scores["name"].replace("fog", evil)
-    scores.to_parquet(run / "robustness.parquet")
+    for path in (run / "robustness.parquet", *run.glob("outcomes/*/*.parquet")):
+        scores = pd.read_parquet(path)
+        scores["model"] = scores["model"].replace("trial-008", evil)
+        scores["name"] = scores["name"].replace("fog", evil)
+        scores.to_parquet(path)
     changed = write_report(run).read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in changed
     assert "<script>alert" not in changed
@@ -88,7 +89,24 @@ def test_what_a_user_wrote_is_escaped(run_dir, page, tmp_path):
 def test_a_model_with_missing_scores_is_named(run_dir, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(run_dir, run)
-    scores = pd.read_parquet(run / "robustness.parquet")
-    gone = (scores.model == "trial-008") & (scores.seed == 2) & (scores.name == "fog")
-    scores[~gone].to_parquet(run / "robustness.parquet")
+    fog = run / "outcomes" / "cifar-10-c" / "fog.parquet"
+    scores = pd.read_parquet(fog)
+    scores[(scores.model != "trial-008") | (scores.seed != 2)].to_parquet(fog)
     assert "left out above: trial-008." in write_report(run).read_text(encoding="utf-8")
+
+
+def test_every_pair_of_models_has_a_verdict_in_words(page):
+    (verdicts,) = re.findall(r"Which differences are real</h3>\s*<ul>(.*?)</ul>", page, flags=re.DOTALL)
+    (clean,) = re.findall(r"<li><b>test images: error\.</b>(.*?)</li>", verdicts, flags=re.DOTALL)
+    assert clean.count("trial-") == 4  # three pairs of a baseline and two finalists
+    assert "p = " in clean or "p &lt; " in clean
+
+
+def test_the_mean_without_spatter_stands_there_where_spatter_was_tuned_on(page, make):
+    assert "test/mfp9" in page
+    assert "test/mfp9" not in write_report(make(objectives=("val/clean_error",))).read_text(encoding="utf-8")
+
+
+def test_numbers_in_units_of_the_baseline_are_1_for_it(page):
+    assert "cifar-10-c/mce_relative" in page
+    assert "by definition" in page

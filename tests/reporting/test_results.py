@@ -45,7 +45,7 @@ def test_an_epoch_that_was_trained_twice_counts_once_and_a_torn_line_not_at_all(
 def test_what_is_not_there_yet_is_empty(run_dir, tmp_path):
     shutil.copy(run_dir / "spec.yaml", tmp_path)
     run = read_run(tmp_path)
-    assert (run.trials, run.curves, run.finals, run.scores) == ((), {}, {}, None)
+    assert (run.trials, run.curves, run.finals, run.rows, run.outcomes) == ((), {}, {}, None, {})
     assert run.manifest.started is None
 
 

@@ -11,7 +11,6 @@ from raycnn.models.classifier import Classifier
 from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import corrupt
 from raycnn.robustness.evaluate import (
-    Row,
     logits,
     logits_of_all,
     score_clean,
@@ -20,6 +19,7 @@ from raycnn.robustness.evaluate import (
     score_perturbation,
 )
 from raycnn.robustness.metrics import flip_probability, ranking_distance
+from raycnn.robustness.results import Row
 
 CPU = torch.device("cpu")
 
@@ -92,14 +92,13 @@ def test_read_only_images_are_read_once_for_all_models(noise, tmp_path):
 
 
 def test_a_clean_score_counts_errors():
-    rows = score_clean({("m", 3): Constant(1)}, _images([0] * 4), np.array([1, 1, 1, 2]), CPU)
-    assert rows == [
-        Row("m", 3, "clean", "clean", 0, "error", 4, 1, 0.25),
-        Row("m", 3, "clean", "clean", 0, "ece", 4, None, 0.25),
-    ]
-    assert {row.set for row in score_clean({("m", 3): Corner()}, _images([0]), np.array([0]), CPU, "cifar-10-c")} == {
-        "cifar-10-c"
-    }
+    (one,) = score_clean({("m", 3): Constant(1)}, _images([0] * 4), np.array([1, 1, 1, 2]), CPU)
+    assert one.row == Row("m", 3, "clean", "clean", 0, 4, 1, None, 25.0, 0.25, 0.25)
+    assert (one.row.error, one.row.key) == (0.25, ("m", 3))
+    np.testing.assert_array_equal(one.outcomes["wrong"], [0, 0, 0, 1])
+    np.testing.assert_allclose(one.outcomes["confidence"], 1)
+    (beside,) = score_clean({("m", 3): Corner()}, _images([0]), np.array([0]), CPU, "cifar-10-c")
+    assert beside.row.set == "cifar-10-c"
 
 
 def test_a_corruption_file_is_scored_by_severity(tmp_path):
@@ -108,12 +107,13 @@ def test_a_corruption_file_is_scored_by_severity(tmp_path):
     np.save(tmp_path / "fog.npy", _images(greens))
     np.save(tmp_path / "labels.npy", np.tile(labels, 5))
     archive = open_corruptions(tmp_path)
-    rows = score_corruption({("m", 0): Corner(), ("c", 1): Constant(4)}, archive.files[0], archive.labels, CPU)
-    errors = [(row.model, row.severity, row.n, row.errors, row.value) for row in rows if row.metric == "error"]
-    assert errors[:5] == [("m", s, 2, wrong, wrong / 2) for s, wrong in enumerate((0, 0, 1, 1, 2), start=1)]
-    assert errors[5:] == [("c", s, 2, 1, 0.5) for s in range(1, 6)]
+    scored = score_corruption({("m", 0): Corner(), ("c", 1): Constant(4)}, archive.files[0], archive.labels, CPU)
+    rows = [one.row for one in scored]
+    errors = [(row.model, row.severity, row.n, row.errors) for row in rows]
+    assert errors[:5] == [("m", s, 2, wrong) for s, wrong in enumerate((0, 0, 1, 1, 2), start=1)]
+    assert errors[5:] == [("c", s, 2, 1) for s in range(1, 6)]
     assert {(row.set, row.name) for row in rows} == {("cifar-10-c", "fog")}
-    assert [row.metric for row in rows] == ["error", "ece"] * 10
+    assert [list(one.outcomes["wrong"]) for one in scored[:5]] == [[0, 0], [0, 0], [0, 1], [1, 0], [1, 1]]
 
 
 def test_a_perturbation_file_is_scored_by_the_metrics_of_its_kind(tmp_path):
@@ -122,19 +122,19 @@ def test_a_perturbation_file_is_scored_by_the_metrics_of_its_kind(tmp_path):
     np.save(tmp_path / "rotate.npy", still)
     np.save(tmp_path / "shot_noise.npy", still)
     noise, rotate = open_perturbations(tmp_path).files
-    assert score_perturbation({("m", 0): Corner()}, rotate, CPU)[0].value == pytest.approx(0.5)
-    assert score_perturbation({("m", 0): Corner()}, noise, CPU)[0].value == pytest.approx(0.25)
-    rows = score_perturbation({("m", 0): _network()}, rotate, CPU)
+    (one,) = score_perturbation({("m", 0): Corner()}, rotate, CPU)
+    assert one.row.flip_probability == pytest.approx(0.5)
+    np.testing.assert_array_equal(one.outcomes["flips"], [0, 1])
+    assert score_perturbation({("m", 0): Corner()}, noise, CPU)[0].row.flip_probability == pytest.approx(0.25)
+    (row,) = (one.row for one in score_perturbation({("m", 0): _network()}, rotate, CPU))
     scores = logits(_network(), still.reshape(-1, 32, 32, 3), CPU).reshape(2, 31, 10)
-    wanted = {
-        "flip_probability": flip_probability(scores.argmax(-1), noise=False),
-        "top5_distance": ranking_distance(scores, "top5", noise=False),
-        "zipf_distance": ranking_distance(scores, "zipf", noise=False),
-    }
-    assert {row.metric: row.value for row in rows} == pytest.approx(wanted)
-    assert {(row.set, row.name, row.severity, row.n, row.errors) for row in rows} == {
-        ("cifar-10-p", "rotate", None, 2, None)
-    }
+    wanted = (
+        flip_probability(scores.argmax(-1), noise=False),
+        ranking_distance(scores, "top5", noise=False),
+        ranking_distance(scores, "zipf", noise=False),
+    )
+    assert (row.flip_probability, row.top5_distance, row.zipf_distance) == pytest.approx(wanted)
+    assert (row.set, row.name, row.severity, row.n, row.errors) == ("cifar-10-p", "rotate", None, 2, None)
 
 
 def test_generated_corruptions_are_those_of_corrupt(noise):
@@ -142,7 +142,7 @@ def test_generated_corruptions_are_those_of_corrupt(noise):
     rows = score_generated({("m", 0): _network()}, noise, labels, "speckle_noise", 5, CPU)
     for severity in range(1, 6):
         wrong = (logits(_network(), corrupt(noise, "speckle_noise", severity, 5), CPU).argmax(axis=1) != 0).sum()
-        (row,) = (row for row in rows if row.severity == severity and row.metric == "error")
+        (row,) = (one.row for one in rows if one.row.severity == severity)
         assert (row.set, row.name, row.errors) == ("generated-c", "speckle_noise", wrong)
 
 
@@ -160,6 +160,7 @@ def test_real_archives_give_all_rows_and_a_guess_errs_nine_times_in_ten(referenc
         labels = file["test_labels"].astype(np.int64)
     corruptions = open_corruptions(reference("cifar-10-c-128"), labels)
     rows = score_corruption({("m", 0): Constant(3)}, corruptions.files[0], corruptions.labels, CPU)
-    assert {row.value for row in rows if row.metric == "error"} == {(labels[:128] != 3).mean()}
+    assert {one.row.error for one in rows} == {(labels[:128] != 3).mean()}
     perturbations = open_perturbations(reference("cifar-10-p-32"), labels)
-    assert [row.value for row in score_perturbation({("m", 0): Constant(3)}, perturbations.files[6], CPU)] == [0, 0, 0]
+    (one,) = score_perturbation({("m", 0): Constant(3)}, perturbations.files[6], CPU)
+    assert (one.row.flip_probability, one.row.top5_distance, one.row.zipf_distance) == (0, 0, 0)

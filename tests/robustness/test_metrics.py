@@ -9,13 +9,20 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from raycnn.robustness.metrics import (
+    ALEXNET_ERRORS,
     MFP_PERTURBATIONS,
     corruption_errors,
+    cross_entropies,
     expected_calibration_error,
     flip_probability,
+    flips,
     is_noise,
     mean_corruption_error,
+    mean_flip_rate,
+    normalized_mean_corruption_error,
     ranking_distance,
+    relative_mean_corruption_error,
+    rms_calibration_error,
 )
 
 
@@ -113,3 +120,47 @@ def test_the_mean_over_perturbations_takes_the_noises_at_one_scale_and_frame_0_o
     assert len(set(MFP_PERTURBATIONS)) == 10
     assert [name for name in MFP_PERTURBATIONS if is_noise(name)] == ["gaussian_noise", "shot_noise"]
     assert is_noise("speckle_noise_3")
+
+
+def test_rms_calibration_error_of_the_same_case():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.58, 0.42], [0.45, 0.55]])
+    labels = np.array([0, 1, 0, 0])
+    wanted = np.sqrt(2 / 4 * (0.5 - 0.9) ** 2 + 2 / 4 * (0.5 - 0.565) ** 2)
+    assert rms_calibration_error(np.log(probabilities), labels, bins=5) == pytest.approx(wanted)
+
+
+@given(seed=st.integers(0, 1000), bins=st.integers(1, 20))
+def test_the_root_of_the_mean_square_is_no_less_than_the_mean(seed, bins):
+    random = np.random.default_rng(seed)
+    logits, labels = 3 * random.normal(size=(40, 4)), random.integers(0, 4, 40)
+    mean = expected_calibration_error(logits, labels, bins)
+    assert 0 <= mean <= rms_calibration_error(logits, labels, bins) + 1e-12 <= 1 + 1e-12
+
+
+def test_the_loss_is_torchs_cross_entropy():
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    logits, labels = 50 * random.normal(size=(30, 7)), random.integers(0, 7, 30)
+    wanted = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels), reduction="none")
+    np.testing.assert_allclose(cross_entropies(logits, labels), wanted.numpy())
+
+
+def test_videos_have_flip_probabilities_of_their_own():
+    np.testing.assert_array_equal(flips(np.array([[1, 1, 2], [3, 3, 3]]), noise=False), [0.5, 0])
+
+
+def test_numbers_in_units_of_a_baseline_are_those_of_a_case_worked_by_hand():
+    errors, baseline = np.array([[0.1, 0.3], [0.2, 0.2]]), np.array([[0.4, 0.4], [0.2, 0.6]])
+    assert normalized_mean_corruption_error(errors, baseline) == pytest.approx((0.4 / 0.8 + 0.4 / 0.8) / 2)
+    # Losses over clean errors of 0.1 and 0.2: 0.2 and 0.2 in units of 0.4 and 0.4.
+    assert relative_mean_corruption_error(errors, 0.1, baseline, 0.2) == pytest.approx(0.5)
+    assert mean_flip_rate(np.array([0.1, 0.2]), np.array([0.2, 0.1])) == pytest.approx((0.5 + 2) / 2)
+    with pytest.raises(ValueError, match="the baseline's value is 0 somewhere"):
+        mean_flip_rate(np.ones(2), np.array([0.1, 0]))
+
+
+def test_alexnet_is_as_good_as_itself():
+    errors = np.repeat(np.array(list(ALEXNET_ERRORS.values()))[:, None], 5, axis=1)
+    assert normalized_mean_corruption_error(errors, errors) == 1
+    # The mean of AlexNet's errors over the 15 test corruptions, 0.79; its clean error is 0.435 (both in the paper).
+    assert np.mean(list(ALEXNET_ERRORS.values())[:15]) == pytest.approx(0.79, abs=0.01)
