@@ -1,6 +1,7 @@
 """What tests of several parts need."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,7 +16,9 @@ class Server:
         self.content = b""
         self.ranges = True
         self.status = 200
-        self.cut = None  # bytes after which the connection breaks
+        self.cut: int | None = None  # bytes after which the connection breaks
+        self.hold_at: int | None = None  # bytes after which nothing comes any more, until this is None
+        self.pause_s = 0.0  # before an answer
         self.requests: list[str | None] = []
         server = self
 
@@ -30,7 +33,10 @@ class Server:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: server.cut])
+                time.sleep(server.pause_s)
+                self.wfile.write(content[: server.cut if server.hold_at is None else server.hold_at])
+                while server.hold_at is not None:
+                    time.sleep(0.01)
 
             def log_message(self, format, *args):
                 pass

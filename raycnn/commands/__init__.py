@@ -1,8 +1,10 @@
 """The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
 
+import contextlib
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,12 +18,13 @@ USER_ERROR, INTERRUPTED = 2, 130
 def main() -> None:
     """The entry point of `raycnn`. A user's own model is found in the current folder, as with `python -m raycnn`."""
     sys.path.insert(0, str(Path.cwd()))
+    from raycnn.commands.fetch import fetch
     from raycnn.commands.report import report
     from raycnn.commands.score import score
     from raycnn.commands.train import train
     from raycnn.commands.tune import tune
 
-    run(tune, train, score, report)
+    run(tune, train, score, report, fetch)
 
 
 def run(*commands: Callable[..., None]) -> NoReturn:
@@ -41,6 +44,24 @@ def run(*commands: Callable[..., None]) -> NoReturn:
             print(f"raycnn: {line}", file=sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM end in what is kept, how to go on, and status 130."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told
+        signal.signal(name, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; {kept}. Resume with:\n  {same_command()}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(*_: object) -> None:
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # what follows is quick, and a second Ctrl-C would only leave things behind
+    raise KeyboardInterrupt
 
 
 def same_command() -> str:

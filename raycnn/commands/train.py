@@ -2,14 +2,12 @@
 
 import io
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raycnn.commands import INTERRUPTED, same_command
+from raycnn.commands import resumable
 from raycnn.errors import SpecError
 from raycnn.spec.reading import read_recipe
 
@@ -40,21 +38,12 @@ def train(
         raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
     if threads:
         torch.set_num_threads(threads)
-    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told
-        signal.signal(name, _interrupt)
     place = torch.device("cuda" if gpu and device != "cpu" else "cpu")
-    try:
+    with resumable("finished epochs are kept"):
         _keep(spec.model_dump_json(exclude_none=True), directory)
         root = data.absolute() if data else None
         measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
-    except KeyboardInterrupt:
-        print(f"\nInterrupted; finished epochs are kept. Resume with:\n  {same_command()}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     print("\n".join(["", *comparison(spec, measured)]))
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _keep(spec: str, directory: Path) -> None:

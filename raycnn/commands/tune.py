@@ -1,15 +1,14 @@
 """`raycnn tune`: search, finals, scoring and report; or what they would be (--dry-run)."""
 
+import contextlib
 import io
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raycnn.commands import INTERRUPTED, same_command
+from raycnn.commands import resumable
 from raycnn.errors import SpecError
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
@@ -53,24 +52,10 @@ def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str |
     from raycnn.console import Console
     from raycnn.search.run import Request, run_search
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, _interrupt)
     console = Console()
-    try:
+    with resumable("nothing finished is lost"), contextlib.closing(console):
         report = run_search(Request(spec, directory, root, address), console)
-    except KeyboardInterrupt:
-        console.close()
-        print(f"\nInterrupted; nothing finished is lost. Resume with:\n  {same_command()}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    finally:
-        console.close()
     print(f"Report: {report}")
-
-
-def _interrupt(*_: object) -> None:
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)  # what follows is quick, and a second Ctrl-C would only leave things behind
-    raise KeyboardInterrupt
 
 
 def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:

@@ -144,6 +144,15 @@ def test_without_a_network_the_error_says_what_to_put_where(tmp_path, official, 
     assert not list((tmp_path / "root").glob("[!.]*"))
 
 
+def test_a_mirror_is_asked_in_place_of_the_official_server(tmp_path, server, official, monkeypatch):
+    unreachable = dataclasses.replace(official, url=f"http://127.0.0.1:9/{ARCHIVE}")
+    monkeypatch.setitem(cifar.OFFICIAL, "cifar10", unreachable)
+    assert not cifar.is_complete("cifar10", tmp_path / "root")
+    mirror = f"{server.url}/mirrored?download=1"
+    assert load(SPEC, tmp_path / "root", cache=tmp_path / "cache", mirror=mirror).verified
+    assert cifar.is_complete("cifar10", tmp_path / "root")
+
+
 def test_a_server_that_refuses_is_quoted(tmp_path, server, official):
     server.status = 503
     with pytest.raises(DataError, match=r"503 Server Error.*--data"):

@@ -1,0 +1,72 @@
+"""How far something is: on a terminal one line that changes, elsewhere lines that stay."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from raycnn.reporting.words import duration
+
+_TERMINAL_S, _PLAIN_S = 0.2, 30.0  # between two looks
+
+
+class LiveLine:
+    """A `raycnn.data.cache.Progress` that prints. amount: puts what is counted into words, such as "1.2 GB".
+
+    Where the stream breaks, the rest goes nowhere and the work goes on.
+    """
+
+    def __init__(self, amount: Callable[[float], str], stream: TextIO | None = None) -> None:
+        self._amount, self._stream = amount, stream or sys.stdout
+        self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._what, self._open = "", False
+        self._began = self._looked = 0.0
+        self._before = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self.close()
+            self._what, self._began, self._before = what, now, done
+        elif done < total and now - self._looked < (_TERMINAL_S if self._terminal else _PLAIN_S):
+            return
+        self._looked = now
+        self._show(f"{what}  {self._words(done, total, now - self._began)}" if total else f"{what} …")
+
+    def close(self) -> None:
+        """Leave the line as it stands."""
+        if self._open:
+            self._write("\n")
+        self._open = False
+
+    def _words(self, done: int, total: int, seconds: float) -> str:
+        words = [f"{100 * done / total:.0f} %", f"{self._amount(done)} of {self._amount(total)}"]
+        rate = (done - self._before) / seconds if seconds > 0 else 0
+        if rate:
+            words.append(f"{self._amount(rate)}/s")
+            words.append(f"{duration((total - done) / rate)} left" if done < total else f"in {duration(seconds)}")
+        return "  ".join(words)
+
+    def _show(self, text: str) -> None:
+        if self._terminal:
+            self._write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+            self._open = True
+        else:
+            self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._terminal = self._open = False
+
+
+def gigabytes(count: float) -> str:
+    """ "1.23 GB", "45.6 MB", "789 kB" """
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.0f} kB"
