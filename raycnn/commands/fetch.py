@@ -21,7 +21,7 @@ def fetch(
 
     An archive that lies there is taken instead of downloading. The same command goes on where it was stopped.
     """
-    from raycnn.commands.live import LiveLine, gigabytes
+    from raycnn.commands.live import LiveLine
     from raycnn.data import cifar
     from raycnn.data.sources import place_of
     from raycnn.robustness import fetching
@@ -30,7 +30,7 @@ def fetch(
     if name not in names:
         raise SpecError(f"{name}: is not known. Choose from {', '.join(names)}.")
     place = place_of(data)
-    line = LiveLine(gigabytes)
+    line = LiveLine()
     with resumable("what has been downloaded is kept"), contextlib.closing(line):
         told = _images(name, place, line, url) if name in cifar.OFFICIAL else _benchmark(name, place, line, url)
     print(told)

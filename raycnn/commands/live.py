@@ -4,22 +4,19 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 from raycnn.reporting.words import duration
 
 _TERMINAL_S, _PLAIN_S = 0.2, 30.0  # between two looks
+_IN_BYTES = ("downloading", "checking", "unpacking")  # what is counted in bytes; the rest is files or images
 
 
 class LiveLine:
-    """A `raycnn.data.cache.Progress` that prints. amount: puts what is counted into words, such as "1.2 GB".
+    """A `raycnn.data.cache.Progress` that prints. Where the stream breaks, the rest goes nowhere."""
 
-    Where the stream breaks, the rest goes nowhere and the work goes on.
-    """
-
-    def __init__(self, amount: Callable[[float], str], stream: TextIO | None = None) -> None:
-        self._amount, self._stream = amount, stream or sys.stdout
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
         self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._what, self._open = "", False
         self._began = self._looked = 0.0
@@ -42,10 +39,11 @@ class LiveLine:
         self._open = False
 
     def _words(self, done: int, total: int, seconds: float) -> str:
-        words = [f"{100 * done / total:.0f} %", f"{self._amount(done)} of {self._amount(total)}"]
+        amount = _bytes if self._what.startswith(_IN_BYTES) else "{:,.0f}".format
+        words = [f"{100 * done // total} %", f"{amount(done)} of {amount(total)}"]
         rate = (done - self._before) / seconds if seconds > 0 else 0
         if rate:
-            words.append(f"{self._amount(rate)}/s")
+            words.append(f"{amount(rate)}/s")
             words.append(f"{duration((total - done) / rate)} left" if done < total else f"in {duration(seconds)}")
         return "  ".join(words)
 
@@ -64,7 +62,7 @@ class LiveLine:
             self._terminal = self._open = False
 
 
-def gigabytes(count: float) -> str:
+def _bytes(count: float) -> str:
     """ "1.23 GB", "45.6 MB", "789 kB" """
     for size, unit in ((1e9, "GB"), (1e6, "MB")):
         if count >= size:

@@ -49,6 +49,19 @@ def find(spec: DataSpec, root: Path) -> Source:
 def read_picture(path: Path, side_px: int) -> np.ndarray:
     """(side_px, side_px, 3) uint8: the largest square in the middle, resized with antialiasing.
 
+    Read as by `read_rgb`.
+    """
+    picture = read_rgb(path, 2 * side_px)
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    # Cut first: a picture of 1 x 60,000 pixels would not fit in memory once its shorter side is enlarged.
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+def read_rgb(path: Path, least_px: int | None = None) -> Image.Image:
+    """The picture in RGB, 8 bits. least_px: a JPEG may come smaller, with sides of at least that.
+
     Grey, palette and transparent pictures become RGB; transparency is dropped. As in the usual ImageNet readers, a
     camera's note on orientation is ignored. Raises DataError for a damaged picture, or one of more than 8 bits.
     """
@@ -56,16 +69,12 @@ def read_picture(path: Path, side_px: int) -> np.ndarray:
         with Image.open(path, formats=_FORMATS) as opened:
             if opened.mode[0] in "IF":
                 raise ValueError("it has more than 8 bits per channel; save it with 8")
-            opened.draft("RGB", (2 * side_px, 2 * side_px))  # JPEG: decodes large pictures at a fraction of their size
+            if least_px:
+                opened.draft("RGB", (least_px, least_px))  # JPEG: decodes large pictures at a fraction of their size
             # Through RGBA, because Pillow warns where a palette's transparency is dropped directly.
-            picture = opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
+            return opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
-    side = min(picture.size)
-    left, top = ((length - side) // 2 for length in picture.size)
-    # Cut first: a picture of 1 x 60,000 pixels would not fit in memory once its shorter side is enlarged.
-    square = picture.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def _split_folder(root: Path, names: list[str]) -> Path:

@@ -2,7 +2,8 @@
 
 After Hendrycks & Dietterich 2019, arXiv:1903.12261, with their strengths for CIFAR, which images of another size get
 too. Fed with the random numbers of the authors' program, all but `frost` give its images, to within one step of 255 in
-some pixels; with those drawn here, they agree in distribution. `frost` has ice of its own making.
+some pixels; with those drawn here, they agree in distribution. `frost` has ice of its own making, unless it is given
+the authors' photographs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from raycnn.errors import SpecError
 from raycnn.robustness import blur, colour, digital, noise
 from raycnn.robustness.draws import Draws, generators
 from raycnn.robustness.elastic import elastic_transform
-from raycnn.robustness.frost import frost
+from raycnn.robustness.frost import Textures, frost
 from raycnn.robustness.motion import motion_blur
 from raycnn.robustness.spatter import spatter
 from raycnn.robustness.weather import fog, snow
@@ -52,12 +53,16 @@ SEVERITIES = (1, 2, 3, 4, 5)
 _CHUNK_PIXELS = 96 * 32 * 32
 
 
-def corrupt(images: np.ndarray, name: str, severity: int, seed: int, first_index: int = 0) -> np.ndarray:
+def corrupt(
+    images: np.ndarray, name: str, severity: int, seed: int, first_index: int = 0, textures: Textures | None = None
+) -> np.ndarray:
     """Corrupt images with a severity of 1 to 5. Image k of a data set is changed in one way by one seed.
 
     images: (n, height, width, 3) uint8, RGB. first_index: number of images[0] in its data set, so that a chunk comes
-    out as it would with the whole. Returns a new array of the same shape and type; values are cut off, not rounded, as
-    the authors' are. Raises SpecError for an unknown corruption or severity, ValueError for other arrays.
+    out as it would with the whole. textures: of frost, in place of procedural ice; others ignore them.
+    Returns a new array of the same shape and type; values are cut off, not rounded, as the authors' are.
+    Raises SpecError for an unknown corruption or severity, DataError for textures smaller than the images, ValueError
+    for other arrays.
     """
     if name not in _CORRUPTIONS:
         raise SpecError(f"corruption {name!r} does not exist. Take one of {', '.join(CORRUPTIONS)}.")
@@ -70,14 +75,20 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int, first_index
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
         draws = generators(seed, f"{name}/{severity}", first_index + start, len(part))
-        out[start : start + chunk] = corrupt_with(draws, part, name, severity)
+        out[start : start + chunk] = corrupt_with(draws, part, name, severity, textures)
     return out
 
 
-def corrupt_with(draws: Sequence[Any], images: np.ndarray, name: str, severity: int) -> np.ndarray:
+def corrupt_with(
+    draws: Sequence[Any], images: np.ndarray, name: str, severity: int, textures: Textures | None = None
+) -> np.ndarray:
     """As `corrupt`, with the given generators, one for each image; for replaying another program's random numbers."""
     # In C order, or sums over pixels would be rounded otherwise for the same pixels in another layout.
-    changed = _CORRUPTIONS[name](np.divide(images, 255.0, order="C"), severity, draws)
+    floats = np.divide(images, 255.0, order="C")
+    if name == "frost" and textures:
+        changed = frost(floats, severity, draws, textures)
+    else:
+        changed = _CORRUPTIONS[name](floats, severity, draws)
     return (np.clip(changed, 0, 1) * 255).astype(np.uint8)
 
 
