@@ -1,29 +1,46 @@
-"""`raycnn score`: score the finalists of a run, on this machine or a cluster."""
+"""`raycnn score`: score the finalists of a run, or networks from elsewhere."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from raycnn.commands import resumable
 from raycnn.errors import DataError
 
 
 def score(
-    run: Annotated[Path, typer.Argument(help="Run directory with trained finals.")],
+    run: Annotated[Path, typer.Argument(help="Run directory with trained finals; with --model, where scores go.")],
     data: Annotated[Path | None, typer.Option(help="Where the test images are. Default: as in the search.")] = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]package.module:factory[@WEIGHTS], or a checkpoint of raycnn; again for more."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="With --model: data.*, scoring.*, mean, std. key.path=value.")
+    ] = None,
+    imagenet_c: Annotated[
+        Path | None, typer.Option(help="With --model: score on these pictures of ImageNet-C alone.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --model: cpu, cuda, or auto.")] = "auto",
     plain: Annotated[bool, typer.Option("--plain", hidden=True, help="Mark each line, for the log of a job.")] = False,
 ) -> None:
     """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet.
 
-    What is in robustness.parquet already is not scored again. The test images are opened by nobody else.
+    With --model, score networks that were trained elsewhere, in this process. What is in robustness.parquet already is
+    not scored again. The test images are opened by nobody else.
     """
+    run = run.absolute()
+    if model:
+        with resumable("what is scored is kept"):
+            _score_elsewhere(run, model, set_ or [], data.absolute() if data else None, imagenet_c, device)
+        return
     from raycnn.search import cluster
     from raycnn.search.scoring import score_run
 
-    run = run.absolute()
     if not (run / "finals" / "finalists.json").exists():
-        raise DataError(f"{run}: holds no trained finals (no finals/finalists.json). Run raycnn tune first.")
+        raise DataError(f"{run}: holds no trained finals (no finals/finalists.json). Run raycnn tune, or give --model.")
     if not plain:
         cluster.prepare_environment(run / "raycnn.log")
     cluster.connect(address)
@@ -32,3 +49,21 @@ def score(
     finally:
         cluster.disconnect()
     print(f"raycnn: {path}" if plain else path)
+
+
+def _score_elsewhere(
+    run: Path, wishes: list[str], overrides: list[str], root: Path | None, imagenet_c: Path | None, device: str
+) -> None:
+    from raycnn.commands.train import chosen_device
+    from raycnn.reporting.comparison import compare_runs
+    from raycnn.reporting.text import measures_text
+    from raycnn.robustness.external import score_models, sources
+    from raycnn.spec.reading import read_request
+
+    request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
+    found = sources(wishes)
+    alone = imagenet_c is not None
+    score_models(found, request, root, run, alone, chosen_device(device), lambda line: print(line, flush=True))
+    scored = compare_runs([run])
+    print("\n".join(measures_text(scored.measures, found[0].key[0])))
+    print(f"\n{run / 'robustness.parquet'}")

@@ -3,7 +3,7 @@
 import io
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,19 +31,26 @@ def train(
 
     from raycnn.recipes import comparison, train_recipe
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise SpecError(f"--device {device}: is not known. Choose auto, cpu or cuda.")
-    gpu = torch.cuda.is_available()
-    if device == "cuda" and not gpu:
-        raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
     if threads:
         torch.set_num_threads(threads)
-    place = torch.device("cuda" if gpu and device != "cpu" else "cpu")
+    place = chosen_device(device)
     with resumable("finished epochs are kept"):
         _keep(spec.model_dump_json(exclude_none=True), directory)
         root = data.absolute() if data else None
         measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
     print("\n".join(["", *comparison(spec, measured)]))
+
+
+def chosen_device(name: str) -> Any:
+    """A torch.device for cpu, cuda or auto. Raises SpecError for another, and for a GPU that is not there."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise SpecError(f"--device {name}: is not known. Choose auto, cpu or cuda.")
+    gpu = torch.cuda.is_available()
+    if name == "cuda" and not gpu:
+        raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
+    return torch.device("cuda" if gpu and name != "cpu" else "cpu")
 
 
 def _keep(spec: str, directory: Path) -> None:

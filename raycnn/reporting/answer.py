@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from raycnn.reporting.figures import pareto
 from raycnn.reporting.results import Run, Trial
-from raycnn.reporting.words import difference_words, estimate_words, objective_words, percent
+from raycnn.reporting.score_words import difference_words, estimate_words
+from raycnn.reporting.words import objective_words, percent
 from raycnn.robustness.statistics import Comparison
 from raycnn.robustness.summary import BASELINE, Measure, corruption_measure, models
 

@@ -17,17 +17,9 @@ from raycnn.reporting.answer import answer, chosen_trial, scored_models
 from raycnn.reporting.palette import DARK, LIGHT, dark_twins
 from raycnn.reporting.results import Run, Trial, read_run
 from raycnn.reporting.samples import sample_images
+from raycnn.reporting.score_words import difference_short, estimate_words, interval_words, verdict
 from raycnn.reporting.setup import day, setup_facts, space_rows
-from raycnn.reporting.words import (
-    difference_short,
-    duration,
-    estimate_words,
-    interval_words,
-    objective_words,
-    percent,
-    short_value,
-    verdict,
-)
+from raycnn.reporting.words import duration, objective_words, percent, short_value
 from raycnn.robustness.summary import BASELINE, CORRUPTION_SETS, Measure, Relative, measures, models, relative
 from raycnn.spec.search import Finals
 from raycnn.spec.space import parameters

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT, model_style
 from raycnn.reporting.plots import plot
-from raycnn.reporting.words import estimate_words, interval_words
+from raycnn.reporting.score_words import estimate_words, interval_words
 from raycnn.robustness.corruptions import SEVERITIES, VALIDATION_CORRUPTIONS
 from raycnn.robustness.metrics import MFP_PERTURBATIONS
 from raycnn.robustness.results import Outcomes

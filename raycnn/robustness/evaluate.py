@@ -1,6 +1,6 @@
 """From models and images to rows of robustness.parquet. Images are read once, however many models look at them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from raycnn.errors import CheckpointError
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.corruptions import SEVERITIES, corrupt
+from raycnn.robustness.imagenet_c import PictureFolders
 from raycnn.robustness.metrics import (
     confidences,
     cross_entropies,
@@ -51,6 +52,18 @@ def score_corruption(
         for key, flat in scores.items()
         for severity, one in zip(SEVERITIES, flat.reshape(len(SEVERITIES), file.n, -1), strict=True)
     ]
+
+
+def score_pictures(models: Models, file: PictureFolders, side_px: int, device: torch.device) -> list[Scored]:
+    """As `score_corruption`, set "imagenet-c", of a corruption of ImageNet-C, whose pictures are brought to side_px."""
+    found = []
+    for severity in SEVERITIES:
+        batches = file.batches(severity, default_batch_size(device), side_px)
+        scores = logits_of_batches(models, batches, device)
+        found += [
+            scored_images(key, "imagenet-c", file.name, severity, one, file.labels) for key, one in scores.items()
+        ]
+    return found
 
 
 def score_generated(
@@ -104,8 +117,10 @@ def _scored_videos(key: Key, set_name: str, name: str, scores: np.ndarray) -> Sc
         "top5": ranking_distances(scores, "top5", noise),
         "zipf": ranking_distances(scores, "zipf", noise),
     }
-    means = [float(values.mean()) for values in outcomes.values()]
-    row = Row(*key, set_name, name, None, len(scores), None, None, None, None, None, *means)
+    flip, top5, zipf = (float(values.mean()) for values in outcomes.values())
+    row = Row(
+        *key, set_name, name, None, len(scores), flip_probability=flip, top5_distance=top5, zipf_distance=zipf
+    )
     return Scored(row, outcomes)
 
 
@@ -120,22 +135,27 @@ def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_siz
 
 def logits_of_all(
     models: Models, images: np.ndarray, device: torch.device, batch_size: int | None = None
-) -> dict[tuple[str, int], np.ndarray]:
+) -> dict[Key, np.ndarray]:
     """Changes `models`, as `logits` does. Their logits, in one pass over the images.
 
     Raises CheckpointError for a model whose logits are not finite.
     """
+    size = batch_size or default_batch_size(device)
+    return logits_of_batches(models, (images[start : start + size] for start in range(0, len(images), size)), device)
+
+
+def logits_of_batches(models: Models, batches: Iterable[np.ndarray], device: torch.device) -> dict[Key, np.ndarray]:
+    """As `logits_of_all`, of images that come in batches; the next one is fetched while the device computes."""
     for model in models.values():
         model.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] not in the stub
-    size = batch_size or default_batch_size(device)
-    batches: dict[tuple[str, int], list[Tensor]] = {key: [] for key in models}
+    found: dict[Key, list[Tensor]] = {key: [] for key in models}
     with torch.inference_mode():
-        for start in range(0, len(images), size):
-            batch = on_device(images[start : start + size], device)
+        for images in batches:
+            batch = on_device(images, device)
             for key, model in models.items():
-                batches[key].append(model(batch))
+                found[key].append(model(batch))
         # Results stay on the device until here: nothing waits for it while there are batches to be queued.
-        scores = {key: torch.cat(parts).float().cpu().numpy() for key, parts in batches.items()}
+        scores = {key: torch.cat(parts).float().cpu().numpy() for key, parts in found.items()}
     for (name, seed), one in scores.items():
         if not np.isfinite(one).all():
             raise CheckpointError(

@@ -54,6 +54,7 @@ class Row:
     flip_probability: float | None = None
     top5_distance: float | None = None
     zipf_distance: float | None = None
+    images: str = ""
 
     @property
     def key(self) -> Key:
@@ -123,9 +124,10 @@ def read_rows(run: Path) -> tuple[Row, ...] | None:
         return None
     found = []
     for row in _table(path, _COLUMNS).to_pylist():
-        whole = {name: _whole_number(row[name]) for name in ("severity", "errors", "adapted_errors")}
-        measured = {name: row[name] if _is_finite(row[name]) else None for name in _MEASURED}
-        found.append(Row(row["model"], row["seed"], row["set"], row["name"], n=row["n"], **whole, **measured))
+        values: dict[str, Any] = dict(row)
+        values |= {name: _whole_number(row[name]) for name in ("severity", "errors", "adapted_errors")}
+        values |= {name: row[name] if _is_finite(row[name]) else None for name in _MEASURED}
+        found.append(Row(**{name: values[name] for name in _COLUMNS}))
     return tuple(found) or None
 
 
@@ -139,7 +141,7 @@ def read_outcomes(run: Path) -> Outcomes:
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(Row)]
-_MEASURED = _COLUMNS[_COLUMNS.index("loss") :]
+_MEASURED = _COLUMNS[_COLUMNS.index("loss") : _COLUMNS.index("images")]
 _OUTCOME_COLUMNS = ["model", "seed", "set", "name", "severity", "kind", "values"]
 
 

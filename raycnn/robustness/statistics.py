@@ -55,9 +55,21 @@ class Comparison:
     images: int
 
     @property
+    def differs(self) -> bool:
+        """Whether these very networks differ, at 5 % after correction."""
+        return self.holm < 1 - LEVEL
+
+    @property
     def real(self) -> bool:
-        """Whether the difference is shown at 5 % after correction. By single trainings nothing is shown."""
-        return self.holm < 1 - LEVEL and min(self.seeds) > 1
+        """Whether their trainings differ: shown by two seeds or more on either side, never by single ones."""
+        return self.differs and min(self.seeds) > 1
+
+    @property
+    def mirrored(self) -> "Comparison":
+        """Theirs against ours."""
+        return Comparison(
+            -self.difference, -self.high, -self.low, self.p, self.holm, (self.seeds[1], self.seeds[0]), self.images
+        )
 
 
 def itself(means: np.ndarray) -> np.ndarray:
@@ -82,7 +94,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic = itself)
 
     Raises ValueError where the images are not as many.
     """
-    return _compared(ours, theirs, lambda a, b: statistic(a) - statistic(b), nothing=0.0)
+    return _compared(ours, theirs, statistic, np.subtract, nothing=0.0)
 
 
 def compare_ratio(
@@ -92,7 +104,7 @@ def compare_ratio(
 
     ratio: takes both models' means over images, (…, parts) each, to values, (…).
     """
-    return _compared(ours, theirs, ratio, nothing=1.0)
+    return _compared(ours, theirs, itself, ratio, nothing=1.0)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -108,16 +120,22 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _compared(
-    ours: np.ndarray, theirs: np.ndarray, between: Callable[[np.ndarray, np.ndarray], np.ndarray], nothing: float
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    statistic: Statistic,
+    between: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    nothing: float,
 ) -> Comparison:
+    """`between` takes the statistics of both models, (…, seeds) or (…, seeds, parts)."""
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"models are compared on the same images, got {ours.shape[1]} and {theirs.shape[1]}")
-    a, b = (samples.mean(axis=1, dtype=np.float64) for samples in (ours, theirs))
+    a, b = (statistic(samples.mean(axis=1, dtype=np.float64)) for samples in (ours, theirs))
     # Each of ours against the mean of theirs, and the mean of ours against each of theirs.
     of_seeds = [between(a, b.mean(axis=0)[None]), between(a.mean(axis=0)[None], b)]
     value = float(of_seeds[0].mean())
     drawn: list[list[np.ndarray]] = [[], []]
     for x, y in zip(_resampled(ours), _resampled(theirs), strict=True):
+        x, y = statistic(x), statistic(y)
         drawn[0].append(between(x, y.mean(axis=1, keepdims=True)))
         drawn[1].append(between(x.mean(axis=1, keepdims=True), y))
     of_ours, of_theirs = (np.concatenate(blocks) for blocks in drawn)

@@ -6,13 +6,13 @@ on all of them. Everything is made from the outcomes on single images, so that e
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
-from raycnn.robustness.metrics import MFP_PERTURBATIONS, calibration_parts, expected_gap, rms_gap
+from raycnn.robustness.metrics import ALEXNET_ERRORS, MFP_PERTURBATIONS, calibration_parts, expected_gap, rms_gap
 from raycnn.robustness.results import Key, Outcomes
 from raycnn.robustness.statistics import (
     Comparison,
@@ -33,7 +33,7 @@ CORRUPTION_SETS = {
     "generated-c": "generated corruptions",
 }
 _ATTACKS = {"fgsm": "FGSM", "pgd": "PGD"}
-_USUAL_EPSILON = "eps=0.0314"  # 8/255
+USUAL_EPSILON = "eps=0.0314"  # 8/255
 _LEAST_ERRORS = 10  # of a baseline, on each corruption, for numbers that are in units of it
 
 
@@ -41,8 +41,9 @@ _LEAST_ERRORS = 10  # of a baseline, on each corruption, for numbers that are in
 class Measure:
     """One summary number of all models.
 
-    kind: clean, subset (those test images that were corrupted), corruption, adapted, flips, ranking, attack or
-    calibration. key: its name in the design. samples: model -> (seeds, images) or (seeds, images, parts).
+    kind: clean, subset (those test images that were corrupted), corruption, relative (to AlexNet's errors), adapted,
+    flips, ranking, attack or calibration. key: its name in the design.
+    samples: model -> (seeds, images) or (seeds, images, parts).
     share: whether it is a fraction of 1, to be printed in percent.
     """
 
@@ -59,7 +60,10 @@ class Measure:
         return next(iter(self.samples.values())).shape[1]
 
     def estimate(self, model: str) -> Estimate:
-        return estimate(self.samples[model], self.statistic)
+        """The interval ends where such numbers do: all are at least 0, and shares at most 1."""
+        of = estimate(self.samples[model], self.statistic)
+        most = 1.0 if self.share and self.kind != "relative" else of.high
+        return replace(of, low=max(of.low, 0.0), high=min(of.high, most))
 
     def compare(self, ours: str, theirs: str) -> Comparison:
         return compare(self.samples[ours], self.samples[theirs], self.statistic)
@@ -98,6 +102,8 @@ def measures(outcomes: Outcomes, tuned_on: Collection[str] = ()) -> list[Measure
         if subset and (found[0] is None or subset.images != found[0].images):
             found.append(subset)
         found += _corruption_means(outcomes, of, title)
+        if of == "imagenet-c":
+            found.append(_in_units_of_alexnet(outcomes))
         found += _corruption_means(outcomes, f"{of}-adapted", f"{title}, batch norm adapted to it", "adapted")
     found += _perturbation_means(outcomes, tuned_on)
     found += [_under_attack(outcomes, of, title) for of, title in _ATTACKS.items()]
@@ -172,6 +178,22 @@ def _corruption_means(outcomes: Outcomes, of: str, title: str, kind: str = "corr
     ]
 
 
+def _in_units_of_alexnet(outcomes: Outcomes) -> Measure | None:
+    cells = corruption_cells(outcomes, "imagenet-c")
+    if not set(itertools.product(TEST_CORRUPTIONS, SEVERITIES)) <= set(cells):
+        return None
+    parts = [_mean([cells[name, severity] for severity in SEVERITIES]) for name in TEST_CORRUPTIONS]
+    complete = set.intersection(*(set(part) for part in parts))
+    samples = {key: np.stack([part[key] for part in parts], axis=-1) for key in complete}
+    alexnet = np.array([ALEXNET_ERRORS[name] for name in TEST_CORRUPTIONS])
+
+    def mce(means: np.ndarray) -> np.ndarray:
+        return (means / alexnet).mean(axis=-1)
+
+    title = "ImageNet-C: mCE, errors on the 15 test corruptions in units of AlexNet's"
+    return Measure("relative", "imagenet-c/mce", title, by_model(samples), mce)
+
+
 def _mean_over(
     cells: Mapping[tuple[str, int], Mapping[Key, np.ndarray]], corruptions: Sequence[str]
 ) -> dict[Key, np.ndarray]:
@@ -216,7 +238,7 @@ def _perturbation_means(outcomes: Outcomes, tuned_on: Collection[str]) -> list[M
 
 
 def _under_attack(outcomes: Outcomes, of: str, title: str) -> Measure | None:
-    found = outcomes.get((of, _USUAL_EPSILON, None, "wrong"))
+    found = outcomes.get((of, USUAL_EPSILON, None, "wrong"))
     return Measure("attack", f"test/{of}", f"{title}, ε = 8/255: error", by_model(found)) if found else None
 
 

@@ -3,8 +3,9 @@
 Here, and nowhere else, the test images and the benchmark's files are opened.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,14 @@ from raycnn.data.cifar import OFFICIAL
 from raycnn.data.dataset import DataSet, ImageSet, test_files
 from raycnn.errors import DataError, SpecError
 from raycnn.robustness import adaptation, attacks, evaluate
-from raycnn.robustness.archives import (
-    CorruptionArchive,
-    CorruptionFile,
-    PerturbationArchive,
-    PerturbationFile,
-    open_corruptions,
-    open_perturbations,
-)
+from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, TEST_CORRUPTIONS
-from raycnn.robustness.results import Key, Scored
+from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
+from raycnn.robustness.results import Key, Results, Scored
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Score, Scoring
+
+_SAMPLES, _SAMPLE_BYTES = 16, 512
 
 ADAPTED = "-adapted"
 """Ends the name of a set whose scores are of networks with adapted batch norm."""
@@ -44,10 +41,11 @@ class Unit:
     name: str
     n: int
     rows: tuple[str, ...]
-    file: CorruptionFile | PerturbationFile | None = None
+    file: CorruptionFile | PerturbationFile | PictureFolders | None = None
     seed: int = 0
     epsilons: tuple[float, ...] = ()
     steps: int = 0
+    side_px: int = 0  # of pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +55,21 @@ class _Benchmark:
     data: str
     folder: str
     set: str
-    open: Callable[[Path, np.ndarray | None], CorruptionArchive | PerturbationArchive]
+    check: Callable[[Path], object]
 
 
 _BENCHMARKS: dict[Score, _Benchmark] = {
     "cifar10-c": _Benchmark("cifar10", "CIFAR-10-C", "cifar-10-c", open_corruptions),
     "cifar10-p": _Benchmark("cifar10", "CIFAR-10-P", "cifar-10-p", open_perturbations),
     "cifar100-c": _Benchmark("cifar100", "CIFAR-100-C", "cifar-100-c", open_corruptions),
+    "imagenet-c": _Benchmark("folder", "ImageNet-C", "imagenet-c", open_imagenet_c),
 }
 
 
 def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -> dict[Score, Path]:
     """The directories of the benchmark sets that are wished, by score. Raises SpecError, DataError."""
     home = root or data.root or platformdirs.user_cache_path("raycnn")
-    given = {"cifar10-c": scoring.cifar10_c, "cifar10-p": scoring.cifar10_p, "cifar100-c": scoring.cifar100_c}
+    given = _given(scoring)
     found: dict[Score, Path] = {}
     for score, benchmark in _BENCHMARKS.items():
         if score not in scoring.score:
@@ -79,11 +78,12 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
             raise SpecError(f"score: {score} belongs to {benchmark.data}, the data are {data.name}. Write generated-c.")
         directory = given[score] or home / benchmark.folder
         if not directory.is_dir():
+            get = "" if score == "imagenet-c" else f"Get it (raycnn fetch {score}), name"
             raise DataError(
-                f"{directory}: no such directory, and {score} is to be scored. Get it (raycnn fetch {score}), name its "
-                f"place ({score.replace('-', '_')}: DIR), or take {score} out of score."
+                f"{directory}: no such directory, and {score} is to be scored. {get or 'Name'} its place "
+                f"({score.replace('-', '_')}: DIR), or take {score} out of score."
             )
-        benchmark.open(directory, None)
+        benchmark.check(directory)
         found[score] = directory
     for name in scoring.generated or ():
         if name not in CORRUPTIONS:
@@ -91,12 +91,21 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
     return found
 
 
+def _given(scoring: Scoring) -> dict[Score, Path | None]:
+    return {
+        "cifar10-c": scoring.cifar10_c,
+        "cifar10-p": scoring.cifar10_p,
+        "cifar100-c": scoring.cifar100_c,
+        "imagenet-c": scoring.imagenet_c,
+    }
+
+
 def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet) -> tuple[Path, ...]:
     """Where test images are, whether there are any or not: those of the data set, as they came and as they are kept,
     and the benchmark's files in their usual and their given places."""
     home = root or spec.root or platformdirs.user_cache_path("raycnn")
     paths = [*test_files(data.directory), *(home / benchmark.folder for benchmark in _BENCHMARKS.values())]
-    paths += [path for path in (scoring.cifar10_c, scoring.cifar10_p, scoring.cifar100_c) if path]
+    paths += [path for path in _given(scoring).values() if path]
     if spec.name == "folder":
         paths.append(home / "test")
     elif official := OFFICIAL.get(spec.name):
@@ -104,19 +113,28 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
     return tuple(path.absolute() for path in paths)
 
 
-def units(scoring: Scoring, spec: DataSpec, root: Path | None, labels: np.ndarray, seed: int) -> Iterator[Unit]:
-    """All that `scoring` asks for. labels: of the test images. seed: of generated corruptions and of attacks."""
+def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> Iterator[Unit]:
+    """All that `scoring` asks for. seed: of generated corruptions and of attacks."""
     directories = benchmark_directories(scoring, spec, root)
+    labels = np.asarray(data.open_test().labels)
     count = len(labels)
     yield Unit("clean", "clean", count, ("clean",))
     for score, directory in directories.items():
-        of = _BENCHMARKS[score]
-        archive = of.open(directory, labels)
-        if isinstance(archive, CorruptionArchive):
-            yield Unit(of.set, "clean", archive.n, ("clean",))
-        yield from (Unit(of.set, file.name, file.n, (file.name,), file) for file in archive.files)
-        if isinstance(archive, CorruptionArchive) and scoring.batch_norm_adapted:
-            yield from (Unit(of.set + ADAPTED, file.name, file.n, (file.name,), file) for file in archive.files)
+        of = _BENCHMARKS[score].set
+        match score:
+            case "cifar10-p":
+                files = open_perturbations(directory, labels).files
+            case "imagenet-c":
+                files = open_imagenet_c(directory, data.class_names).files
+            case _:
+                archive = open_corruptions(directory, labels)
+                files = archive.files
+                yield Unit(of, "clean", archive.n, ("clean",))
+        side_px = data.train.images.shape[1]
+        yield from (Unit(of, file.name, file.n, (file.name,), file, side_px=side_px) for file in files)
+        if scoring.batch_norm_adapted:
+            some = (file for file in files if isinstance(file, CorruptionFile))
+            yield from (Unit(of + ADAPTED, file.name, file.n, (file.name,), file) for file in some)
     if "generated-c" in scoring.score:
         for name in scoring.generated or TEST_CORRUPTIONS:
             yield Unit("generated-c", name, count, (name,), seed=seed)
@@ -129,11 +147,54 @@ def units(scoring: Scoring, spec: DataSpec, root: Path | None, labels: np.ndarra
         yield Unit("pgd", f"pgd-{steps}", n, names, seed=seed, epsilons=epsilons, steps=steps)
 
 
+def score_all(
+    models: Mapping[Key, nn.Module],
+    todo: Sequence[Unit],
+    test: ImageSet,
+    results: Results,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Changes `models` and `results`. Score in this process what `results` does not hold yet."""
+    for done, unit in enumerate(todo, start=1):
+        if missing := results.missing(unit, models):
+            results.add(unit, score_unit({key: models[key] for key in missing}, unit, test, device))
+            say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
+    results.save()
+
+
 def score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:
     """Changes `models`, by name and seed: they are moved to the device, in eval mode. Their scores on this unit."""
+    fingerprint = _fingerprint(unit, test)
+    scored = _score_unit(models, unit, test, device)
+    return [replace(one, row=replace(one.row, images=fingerprint)) for one in scored]
+
+
+def _fingerprint(unit: Unit, test: ImageSet) -> str:
+    """Of what a unit is scored on: labels, some images, and how they are changed."""
+    match unit.file:
+        case CorruptionFile():
+            images = unit.file.images().reshape(-1)
+        case PerturbationFile():
+            images = unit.file.videos().reshape(-1)
+        case PictureFolders():
+            images = np.frombuffer(unit.file.fingerprint(), np.uint8)
+        case _:
+            images = test.images[: unit.n].reshape(-1)
+    digest = hashlib.sha256(repr((unit.n, unit.seed, unit.epsilons, unit.steps, images.shape)).encode())
+    digest.update(np.ascontiguousarray(test.labels[: unit.n], dtype="<i8").data)
+    # A few thousand bytes from all over: enough to tell data sets apart, without a second pass over them.
+    for start in np.linspace(0, max(0, len(images) - _SAMPLE_BYTES), _SAMPLES, dtype=np.int64):
+        digest.update(np.ascontiguousarray(images[start : start + _SAMPLE_BYTES]).data)
+    return digest.hexdigest()[:16]
+
+
+def _score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:
     images, labels = test.images[: unit.n], np.asarray(test.labels[: unit.n])
     if isinstance(unit.file, PerturbationFile):
         return evaluate.score_perturbation(models, unit.file, device)
+    if isinstance(unit.file, PictureFolders):
+        return evaluate.score_pictures(models, unit.file, unit.side_px, device)
     if isinstance(unit.file, CorruptionFile):
         score = adaptation.score_adapted if unit.set.endswith(ADAPTED) else evaluate.score_corruption
         return score(models, unit.file, labels, device, unit.set)

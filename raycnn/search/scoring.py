@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 from raycnn.data.dataset import ImageSet
@@ -32,11 +31,10 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
         raise SpecError("finals: are off in this search. Run it again with finals, then score.")
     data = load(spec.data, root)
     models = _models(run)
-    test = data.open_test()
     results = Results(run)
     seed = derived_seed(spec.search.seed, "test corruptions")
     todo: list[Job] = []
-    for unit in units(spec.finals, spec.data, root, np.asarray(test.labels), seed):
+    for unit in units(spec.finals, spec.data, root, data, seed):
         if missing := results.missing(unit, models):
             todo.append((unit, {key: models[key] for key in missing}))
     if not todo:
@@ -45,7 +43,7 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
     files = dict.fromkeys(unit.file.path.parent for unit, _ in todo if unit.file)
     record_openings(run, [data.directory, *files], "scoring of the finals")
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
-    source: Any = ray.put(test) if len(ray.nodes()) > 1 else data.directory
+    source: Any = ray.put(data.open_test()) if len(ray.nodes()) > 1 else data.directory
     for done, (unit, scored) in enumerate(_spread(todo, source), start=1):
         results.add(unit, scored)
         say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")

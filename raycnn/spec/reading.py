@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn.errors import SpecError
-from raycnn.spec.recipe import Recipe
+from raycnn.spec.recipe import Recipe, Request
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import (
     FloatRange,
@@ -47,6 +47,11 @@ def search_from_text(text: str, where: str, overrides: Sequence[str] = ()) -> Se
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """As `read_search`, of the file of one training."""
     return _read(Recipe, _text(path), str(path), overrides, lambda _: None)
+
+
+def read_request(overrides: Sequence[str]) -> Request:
+    """As `read_search`, from flags alone."""
+    return _read(Request, "data: {name: cifar10}", "--set", overrides, lambda _: None)
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,6 @@
-"""Recipe: one training and what was published of it."""
+"""Recipe: one training and what was published of it. Request: what a network is scored on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,9 @@ from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.trial import Fraction, Spec, TrialSpec
 
-Metric = Literal["clean/error", "cifar-10-c/error", "cifar-10-p/flip_probability", "generated-c/error", "fgsm/error"]
+Metric = Literal[
+    "clean/error", "cifar-10-c/error", "cifar-10-p/flip_probability", "generated-c/error", "fgsm/error", "pgd/error"
+]
 
 
 class Published(Spec):
@@ -29,3 +31,14 @@ class Recipe(Spec):
     training: TrialSpec
     scoring: Scoring = Scoring(score=[])
     published: list[Published] = Field(default=[], description="what the recipe's authors report")
+
+
+class Request(Spec):
+    """What networks that were trained elsewhere are scored on."""
+
+    data: DataSpec
+    scoring: Scoring = Scoring()
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3, description="of channels, of 1")
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(
+        default=None, min_length=3, max_length=3, description="of channels, of 1"
+    )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from raycnn.spec.trial import Spec
 
-Score = Literal["cifar10-c", "cifar10-p", "cifar100-c", "generated-c", "fgsm", "pgd"]
+Score = Literal["cifar10-c", "cifar10-p", "cifar100-c", "imagenet-c", "generated-c", "fgsm", "pgd"]
 Epsilon = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -19,6 +19,9 @@ class Scoring(Spec):
     cifar10_p: Path | None = Field(default=None, strict=False, description="default: CIFAR-10-P in the data directory")
     cifar100_c: Path | None = Field(
         default=None, strict=False, description="default: CIFAR-100-C in the data directory"
+    )
+    imagenet_c: Path | None = Field(
+        default=None, strict=False, description="default: ImageNet-C in the data directory; for data of kind folder"
     )
     generated: list[str] | None = Field(default=None, description="corruptions of generated-c; default: all there are")
     batch_norm_adapted: bool = Field(

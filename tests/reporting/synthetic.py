@@ -230,8 +230,9 @@ def _scores(model: str, seed: int, factor: float, wish: Wish, rng: np.random.Gen
         (*MFP_PERTURBATIONS, "speckle_noise", "gaussian_noise_2") if wish.perturbations else ()
     ):
         flips = np.clip((0.015 + 0.006 * (index * 5 % 7)) * factor * np.exp(rng.normal(size=wish.images)), 0, 1)
-        means = [float(values.mean()) for values in (flips, 10 * flips, 3 * flips)]
-        row = Row(model, seed, "cifar-10-p", name, None, wish.images, None, None, None, None, None, *means)
+        mean = float(flips.mean())
+        distances = {"top5_distance": 10 * mean, "zipf_distance": 3 * mean}
+        row = Row(model, seed, "cifar-10-p", name, None, wish.images, flip_probability=mean, **distances)
         yield Scored(row, {"flips": flips, "top5": 10 * flips, "zipf": 3 * flips})
     for epsilon in EPSILONS:
         for attack, strength in (("fgsm", 0.22), ("pgd", 0.5)):

@@ -1,0 +1,41 @@
+"""Scores of some models as text: a table for each number, and what may be said of it."""
+
+from collections.abc import Iterable, Sequence
+
+from raycnn.reporting.score_words import difference_short, estimate_words, interval_words, verdict
+from raycnn.robustness.summary import Measure, models
+
+
+def measures_text(every: Sequence[Measure], reference: str | None = None) -> list[str]:
+    """Lines. Each model's value with its deviation over seeds and its interval, then the verdict on every pair.
+
+    reference: the model that the others are set against; default: the first.
+    """
+    lines: list[str] = []
+    for measure in every:
+        what = "videos" if measure.kind in ("flips", "ranking") else "images"
+        lines += ["", f"{measure.title}  [{measure.key}, {measure.images:,} {what}]"]
+        names = models(measure.samples)
+        against = reference if reference in names else names[0]
+        rows = []
+        for name in sorted(names, key=lambda name: name != against):
+            of = measure.estimate(name)
+            seeds = f"{of.seeds} seeds" if of.seeds > 1 else "1 seed"
+            row = [name, estimate_words(of, measure.share), interval_words(of, measure.share), seeds]
+            rows.append([*row, "" if name == against else _difference(measure, name, against)])
+        head = ["", "mean ± deviation", "95 % interval", "", f"against {against}" if len(names) > 1 else ""]
+        lines += _aligned([head, *rows])
+        if len(names) > 1:
+            lines.append(f"  {verdict(measure)}")
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def _difference(measure: Measure, ours: str, theirs: str) -> str:
+    found = measure.pairs.get((ours, theirs)) or measure.pairs[theirs, ours].mirrored
+    return difference_short(found, measure.share)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
