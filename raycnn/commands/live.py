@@ -32,6 +32,11 @@ class LiveLine:
         self._looked = now
         self._show(f"{what}  {self._words(done, total, now - self._began)}" if total else f"{what} …")
 
+    def say(self, text: str) -> None:
+        """A line that stays, above the one that changes."""
+        self._write(f"\r{text}\x1b[K\n" if self._open else f"{text}\n")
+        self._open = False
+
     def close(self) -> None:
         """Leave the line as it stands."""
         if self._open:

@@ -1,0 +1,346 @@
+"""A whole CIFAR-10-C or CIFAR-10-P of any images, generated in the authors' layout by several processes.
+
+An image comes out the same whichever process makes it, and whenever.
+"""
+
+import contextlib
+import io
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from raycnn import __version__
+from raycnn.data.cache import Progress
+from raycnn.data.dataset import DataSet, ImageSet, open_cached
+from raycnn.data.download import require_space
+from raycnn.errors import ClusterError, DataError, SpecError
+from raycnn.robustness.archives import FRAMES, PERTURBATIONS, open_corruptions, open_perturbations
+from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from raycnn.robustness.frost import PROCEDURAL, Textures
+
+Kind = Literal["c", "p"]
+SplitName = Literal["test", "train"]
+MANIFEST = "manifest.json"
+_CHUNK_PIXELS = 256 * 32 * 32  # of one task: it takes seconds, and megabytes of memory
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is to be made. kind: c, corruptions at five severities, or p, perturbations as videos; names: which.
+
+    data: `DataSet.directory`. n: so many images of the split, from the first. textures: of frost, which without them
+    has procedural ice.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    data: Path
+    split: SplitName
+    n: int
+    seed: int
+    textures: Textures | None = None
+
+    def source(self) -> ImageSet:
+        data = open_cached(self.data)
+        return data.train if self.split == "train" else data.open_test()
+
+    def frost(self) -> str | dict[str, Any]:
+        """Which ice there is, for the manifest."""
+        if self.textures is None:
+            return PROCEDURAL
+        return {"pictures": list(self.textures.names), "digest": self.textures.digest}
+
+
+def choose(kind: Kind, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of `names` that the kind has, in its own order; all where none are named."""
+    return tuple(name for name in (CORRUPTIONS if kind == "c" else PERTURBATIONS) if names is None or name in names)
+
+
+def generate(wanted: Generation, out: Path, workers: int, progress: Progress, say: Callable[[str], None]) -> None:
+    """Write a .npy file for each name into `out`, with labels.npy, README.txt and manifest.json beside them.
+
+    A file appears whole or not at all; those that are there, made with the same settings, are kept.
+    progress: called with images. say: called with a line for each file. Raises DataError where `out` holds other files
+    or there is no room, SpecError where the data set has fewer images, ClusterError where a process is killed.
+    """
+    source = wanted.source()
+    if wanted.n > len(source.labels):
+        raise SpecError(f"{wanted.n:,} images are wanted, the {wanted.split} split has {len(source.labels):,}.")
+    side = source.images.shape[1]
+    if wanted.textures and "frost" in wanted.names:
+        wanted.textures.require(side, side)
+    labels = np.asarray(source.labels[: wanted.n])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _alone(out):
+            _claim(wanted, open_cached(wanted.data), side, out)
+            _save_labels(out, np.tile(labels, len(SEVERITIES)) if wanted.kind == "c" else labels)
+            _make_files(wanted, side, out, workers, progress, say)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be filled ({error}). Mend that, or name another folder.") from error
+    except BrokenProcessPool as error:
+        raise ClusterError(
+            f"{out}: a worker was killed, perhaps for want of memory. Start again, with fewer --workers."
+        ) from error
+    (open_corruptions if wanted.kind == "c" else open_perturbations)(out, labels, side)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{out}: another process is filling it. Wait for it, or name another folder.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _claim(wanted: Generation, data: DataSet, side: int, out: Path) -> None:
+    """Write the settings into `out`, or see to it that those which stand there are the same."""
+    settings: dict[str, Any] = {
+        "raycnn": __version__,
+        "set": wanted.kind,
+        "data": data.name,
+        "digest": data.digest,
+        "verified": data.verified,
+        "split": wanted.split,
+        "images": wanted.n,
+        "image_px": side,
+        "seed": wanted.seed,
+    }
+    if "frost" in wanted.names:
+        settings["frost"] = wanted.frost()
+    manifest = out / MANIFEST
+    if not manifest.exists() and any(out.glob("*.npy")):
+        raise DataError(f"{out}: holds .npy files that were not made here (no {MANIFEST}). Name another folder.")
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else settings
+        # Frost may be wanted later than the rest; then nothing is there that could differ.
+        differing = [key for key in settings if found.get(key) != settings[key] and (key in found or key != "frost")]
+    except (ValueError, AttributeError):
+        raise DataError(f"{manifest}: damaged. Delete {out} and start again.") from None
+    if differing:
+        had, now = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (found, settings))
+        raise DataError(f"{out}: was made with {had}, and cannot go on with {now}. Name another folder.")
+    _write(out / "README.txt", _readme(found | settings).encode())
+    _write(manifest, json.dumps(found | settings, indent=1).encode())
+
+
+def _readme(settings: dict[str, Any]) -> str:
+    side, frost = settings["image_px"], settings.get("frost")
+    checked = "checksums compared with the official ones" if settings["verified"] else "checksums not compared"
+    layout = {
+        "c": (
+            f"A file per corruption, (5 n, {side}, {side}, 3) uint8: the n images at severity 1, then 2, to 5.",
+            "labels.npy: the labels of the n images, five times.",
+        ),
+        "p": (
+            f"A file per perturbation, (n, frames, {side}, {side}, 3) uint8: a video of each of the n images.",
+            "labels.npy: the labels of the n images.",
+        ),
+    }
+    lines = [
+        f"Generated by raycnn {settings['raycnn']} in the layout of CIFAR-10-{settings['set'].upper()}; not official.",
+        "",
+        f"Made of the first {settings['images']:,} images of the {settings['split']} split of {settings['data']}, "
+        f"{checked}.",
+        f"Seed: {settings['seed']}.",
+        *([f"Frost: {', '.join(frost['pictures']) if isinstance(frost, dict) else frost}."] if frost else []),
+        "",
+        *layout[settings["set"]],
+        "",
+        "After Hendrycks & Dietterich, ICLR 2019, arXiv:1903.12261.",
+        f"{MANIFEST} says the same to programs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _save_labels(out: Path, labels: np.ndarray) -> None:
+    """As the official ones, one byte for each, where that is enough."""
+    written = io.BytesIO()
+    np.save(written, labels.astype(np.uint8 if labels.max() < 256 else np.int64))
+    _write(out / "labels.npy", written.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Images first, first + 1, … of a file: `count` of them, at a severity (0 for videos), written at byte `offset`."""
+
+    name: str
+    part: Path
+    severity: int
+    first: int
+    count: int
+    offset: int
+
+
+def _make_files(
+    wanted: Generation, side: int, out: Path, workers: int, progress: Progress, say: Callable[[str], None]
+) -> None:
+    for part in out.glob(".*.part"):  # of a run that was killed
+        part.unlink()
+    shapes = {name: _shape(wanted, name, side) for name in wanted.names}
+    missing = [name for name, shape in shapes.items() if not _is_whole(out / f"{name}.npy", shape)]
+    if len(missing) < len(shapes):
+        say(f"{len(shapes) - len(missing)} of {len(shapes)} files are there already")
+    images = {name: math.prod(shapes[name][:-3]) for name in missing}
+    require_space(out, sum(math.prod(shapes[name]) for name in missing), "the files take")
+    written, done, left = len(shapes) - len(missing), 0, {name: images[name] for name in missing}
+    tasks = (task for name in missing for task in _tasks(wanted, name, shapes[name], out / f".{name}.npy.part"))
+    try:
+        with contextlib.closing(_carried_out(tasks, wanted, workers)) as ended:
+            for task in ended:
+                made = task.count * (1 if wanted.kind == "c" else FRAMES[task.name])
+                done += made
+                left[task.name] -= made
+                if not left[task.name]:
+                    _finish(task.part, out / f"{task.name}.npy")
+                    written += 1
+                    say(f"{task.name}.npy is written, {written} of {len(shapes)}")
+                progress("generating", done, sum(images.values()))
+    finally:
+        for part in out.glob(".*.part"):
+            part.unlink()
+
+
+def _shape(wanted: Generation, name: str, side: int) -> tuple[int, ...]:
+    if wanted.kind == "c":
+        return (len(SEVERITIES) * wanted.n, side, side, 3)
+    return (wanted.n, FRAMES[name], side, side, 3)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    written = io.BytesIO()
+    np.lib.format.write_array_header_1_0(written, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return written.getvalue()
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    header = _header(shape)
+    if not path.is_file() or path.stat().st_size != len(header) + math.prod(shape):
+        return False
+    with path.open("rb") as opened:
+        return opened.read(len(header)) == header
+
+
+def _tasks(wanted: Generation, name: str, shape: tuple[int, ...], part: Path) -> Iterator[_Task]:
+    """Creates the file `part` in its full length, then gives what is to be written there."""
+    header = _header(shape)
+    with part.open("wb") as opened:
+        opened.write(header)
+        opened.truncate(len(header) + math.prod(shape))
+    row_bytes = math.prod(shape[1:])
+    most = max(1, 3 * _CHUNK_PIXELS // row_bytes)
+    for severity in SEVERITIES if wanted.kind == "c" else (0,):
+        rows_before = max(0, severity - 1) * wanted.n
+        for first in range(0, wanted.n, most):
+            offset = len(header) + (rows_before + first) * row_bytes
+            yield _Task(name, part, severity, first, min(most, wanted.n - first), offset)
+
+
+def _finish(part: Path, path: Path) -> None:
+    with part.open("rb") as opened:
+        os.fsync(opened.fileno())
+    part.replace(path)
+
+
+class _Maker:
+    """What carries out tasks: in this process, or one in each worker."""
+
+    def __init__(self, wanted: Generation) -> None:
+        self._wanted, self._images = wanted, wanted.source().images
+
+    def make(self, task: _Task) -> None:
+        images, seed = np.array(self._images[task.first : task.first + task.count]), self._wanted.seed
+        if self._wanted.kind == "c":
+            made = corrupt(images, task.name, task.severity, seed, task.first, self._wanted.textures)
+        else:
+            from raycnn.robustness.perturbations import perturb  # pyright: ignore[reportMissingImports] it comes next
+
+            made = perturb(images, task.name, seed, task.first)
+        # Written, not mapped: a disk that fills up is then an error, not a SIGBUS.
+        with task.part.open("r+b") as opened:
+            opened.seek(task.offset)
+            opened.write(np.ascontiguousarray(made).data)
+
+
+def _carried_out(tasks: Iterator[_Task], wanted: Generation, workers: int) -> Generator[_Task, None, None]:
+    """Each task when it is done."""
+    if workers == 1:
+        maker = _Maker(wanted)
+        for task in tasks:
+            maker.make(task)
+            yield task
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(wanted,))
+    running: dict[Future[None], _Task] = {}
+    try:
+        for task in tasks:
+            with _deaf_to_interrupts():
+                running[pool.submit(_make, task)] = task
+            if len(running) >= 2 * workers:
+                yield from _done(running)
+        while running:
+            yield from _done(running)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _done(running: dict[Future[None], _Task]) -> list[_Task]:
+    """Waits for a task to end; takes those that have out of `running`."""
+    ended = wait(running, return_when=FIRST_COMPLETED).done
+    for future in ended:
+        future.result()
+    return [running.pop(future) for future in ended]
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started within stay so: a terminal's Ctrl-C reaches them too, but only the first is to act."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_makers: list[_Maker] = []  # of a worker: one
+
+
+def _start(wanted: Generation) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _makers.append(_Maker(wanted))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _make(task: _Task) -> None:
+    _makers[0].make(task)
