@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from raycnn.commands import resumable
-from raycnn.errors import SpecError
+from raycnn.errors import DataError, SpecError
 from raycnn.spec.data import DataSpec
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def corrupt(
     textures = read_textures(frost_textures) if frost_textures else None
     line = LiveLine()
     with resumable("finished files are kept"), contextlib.closing(line):
-        found = load(spec, data.absolute() if data else None, line)
+        try:
+            found = load(spec, data.absolute() if data else None, line)
+        except DataError as error:  # which knows a specification's words, but not this command's
+            raise DataError(str(error).replace("with data.verify: false", "with --no-verify")) from error
         count = images or (len(found.train.labels) if split == "train" else found.test_count)
         line.say(
             f"{name}: {count:,} images of the {split} split, seed {seed}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from raycnn import commands
 from raycnn.data import cifar
 from raycnn.data.sources import load
 from raycnn.errors import DataError
@@ -151,6 +152,19 @@ def test_a_mirror_is_asked_in_place_of_the_official_server(tmp_path, server, off
     mirror = f"{server.url}/mirrored?download=1"
     assert load(SPEC, tmp_path / "root", cache=tmp_path / "cache", mirror=mirror).verified
     assert cifar.is_complete("cifar10", tmp_path / "root")
+
+
+def test_the_command_says_what_was_fetched_and_what_was_there(tmp_path, server, official, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.argv", ["raycnn", "fetch", "cifar10", "--data", str(tmp_path / "root")])
+    for already in ("", "already "):
+        with pytest.raises(SystemExit) as ended:
+            commands.main()
+        assert ended.value.code == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        counts = "16 training and 5 test images"
+        assert last == f"cifar10 in {tmp_path}/root: {already}complete, {counts}, checksums verified."
+    assert server.requests == [None]
 
 
 def test_a_server_that_refuses_is_quoted(tmp_path, server, official):
