@@ -92,7 +92,7 @@ def generate(wanted: Generation, out: Path, workers: int, progress: Progress, sa
         raise DataError(f"{out}: cannot be filled ({error}). Mend that, or name another folder.") from error
     except BrokenProcessPool as error:
         raise ClusterError(
-            f"{out}: a worker was killed, perhaps for want of memory. Start again, with fewer --workers."
+            f"{out}: a worker process died, perhaps for want of memory. Start again, with fewer --workers."
         ) from error
     (open_corruptions if wanted.kind == "c" else open_perturbations)(out, labels, side)
 
