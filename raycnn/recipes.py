@@ -41,7 +41,7 @@ def train_recipe(
     Returns the metrics by name, as "clean/error". Raises what loading, training and scoring raise.
     """
     data = load(recipe.data, root)
-    todo = list(units(recipe.scoring, recipe.data, root, data, SCORE_SEED))  # what is missing is missed now
+    todo = units(recipe.scoring, recipe.data, root, data, SCORE_SEED)  # what is missing is missed now
     resident = _training_data(recipe, data, device)
     models = {}
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):

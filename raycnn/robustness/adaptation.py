@@ -15,14 +15,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raycnn.errors import SpecError
 from raycnn.robustness.archives import CorruptionFile
 from raycnn.robustness.corruptions import SEVERITIES
-from raycnn.robustness.evaluate import Models, logits, on_device
+from raycnn.robustness.evaluate import Models, logits_of_all, on_device
 from raycnn.robustness.results import Row, Scored
 
 _BATCH = 500  # statistics are means over such batches
 
 
 def score_adapted(
-    models: Models, file: CorruptionFile, labels: np.ndarray, device: torch.device, set_name: str
+    models: Models,
+    file: CorruptionFile,
+    labels: np.ndarray,
+    device: torch.device,
+    set_name: str,
+    precision: str = "fp32",
 ) -> list[Scored]:
     """Each severity of a CIFAR-10-C file, `adapted_errors` alone. The models themselves keep their statistics.
 
@@ -31,7 +36,8 @@ def score_adapted(
     found = []
     for severity, images in zip(SEVERITIES, file.images(), strict=True):
         for key, model in models.items():
-            scores = logits(_adapted(model, images, device, key[0]), images, device)
+            twin = {key: _adapted(model, images, device, key[0])}
+            scores = logits_of_all(twin, images, device, precision=precision)[key]
             wrong = scores.argmax(axis=-1) != labels
             row = Row(*key, set_name, file.name, severity, len(labels), adapted_errors=int(wrong.sum()))
             found.append(Scored(row, {"wrong": wrong}))

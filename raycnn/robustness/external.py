@@ -103,12 +103,13 @@ def score_models(
             request.data.image_px if request.data.name == "folder" else _IMAGENET_PX,
             len(archive.classes),
         )
-        todo = [Unit("imagenet-c", file.name, file.n, (file.name,), file, side_px=side_px) for file in archive.files]
+        how = {"side_px": side_px, "precision": request.scoring.precision}
+        todo = [Unit("imagenet-c", file.name, file.n, (file.name,), file, **how) for file in archive.files]
         test = ImageSet(np.zeros((0, side_px, side_px, 3), np.uint8), np.zeros(0, np.int64))
     else:
         data = load(request.data, root)
         side_px, classes = data.train.images.shape[1], len(data.class_names)
-        todo = list(units(request.scoring, request.data, root, data, _SEED))
+        todo = units(request.scoring, request.data, root, data, _SEED)
         test = data.open_test()
     models = load_models(found, request.mean, request.std, classes, side_px)
     keep_sources(run, found)

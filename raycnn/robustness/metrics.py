@@ -49,6 +49,9 @@ ALEXNET_ERRORS = {
 authors' repository, github.com/hendrycks/robustness; rounded, they are those of the paper's table 1."""
 
 
+_FEW_CLASSES = 16
+
+
 def is_noise(perturbation: str) -> bool:
     """Whether frames are compared with the first frame (each has noise of its own) and not with the one before.
 
@@ -134,20 +137,36 @@ def ranking_distances(
 ) -> np.ndarray:
     """The ranking distance of each video, (videos,)."""
     before, after = _frame_pairs(logits.shape[1], noise, difficulty)
-    order = np.argsort(-logits, axis=-1, kind="stable")  # class at each rank, both from 0
-    ranks = np.empty_like(order)  # rank of each class
-    np.put_along_axis(ranks, order, np.arange(logits.shape[-1]), axis=-1)
-    moved_to = np.take_along_axis(ranks[:, after], order[:, before], axis=-1)
-
-    rank = np.arange(logits.shape[-1])
+    ranks = _ranks(logits)
+    # Summed over classes instead of ranks: a class is k-th on the earlier frame, s(k)-th on the later one.
     if kind == "top5":
         # Each of the top five is worth a step; ranks from the sixth on are all alike.
-        depth = np.minimum(rank, 5)
-        distances = np.abs(depth - depth[moved_to])[..., :5]
+        depths = np.minimum(ranks, 5).astype(np.int16)
+        earlier = depths[:, before]
+        distances = np.abs(earlier - depths[:, after]) * (earlier < 5)
     else:
-        weight = 1 / (rank + 1)
-        distances = np.abs(weight - weight[moved_to]) * weight
+        weights = (1 / np.arange(1, logits.shape[-1] + 1))[ranks]
+        earlier = weights[:, before]
+        distances = np.abs(earlier - weights[:, after]) * earlier
     return distances.sum(axis=-1).mean(axis=1)
+
+
+def _ranks(logits: np.ndarray) -> np.ndarray:
+    """The rank of each class, from 0 for the largest logit; among equal ones the lower class is first."""
+    classes = logits.shape[-1]
+    if classes > _FEW_CLASSES:
+        order = np.argsort(-logits, axis=-1, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(classes), axis=-1)
+        return ranks
+    # Of few classes, comparing each with each is faster than sorting.
+    ranks = np.zeros(logits.shape, np.int16)
+    for one in range(classes):
+        for other in range(one):
+            ahead = logits[..., other] >= logits[..., one]
+            ranks[..., one] += ahead
+            ranks[..., other] += ~ahead
+    return ranks
 
 
 def confidences(logits: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ class Row:
     top5_distance: float | None = None
     zipf_distance: float | None = None
     images: str = ""
+    precision: str = "fp32"
 
     @property
     def key(self) -> Key:

@@ -23,6 +23,7 @@ from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
 from raycnn.robustness.results import Key, Results, Scored
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Score, Scoring
+from raycnn.training.precision import resolve_precision
 
 _SAMPLES, _SAMPLE_BYTES = 16, 512
 
@@ -46,6 +47,7 @@ class Unit:
     epsilons: tuple[float, ...] = ()
     steps: int = 0
     side_px: int = 0  # of pictures
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,12 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
     return tuple(path.absolute() for path in paths)
 
 
-def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> Iterator[Unit]:
+def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> list[Unit]:
     """All that `scoring` asks for. seed: of generated corruptions and of attacks."""
+    return [replace(unit, precision=scoring.precision) for unit in _units(scoring, spec, root, data, seed)]
+
+
+def _units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> Iterator[Unit]:
     directories = benchmark_directories(scoring, spec, root)
     labels = np.asarray(data.open_test().labels)
     count = len(labels)
@@ -165,9 +171,13 @@ def score_all(
 
 def score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:
     """Changes `models`, by name and seed: they are moved to the device, in eval mode. Their scores on this unit."""
-    fingerprint = _fingerprint(unit, test)
-    scored = _score_unit(models, unit, test, device)
-    return [replace(one, row=replace(one.row, images=fingerprint)) for one in scored]
+    exact = isinstance(unit.file, PerturbationFile) or bool(unit.epsilons)
+    facts = {
+        "images": _fingerprint(unit, test),
+        "precision": "fp32" if exact else resolve_precision(unit.precision, device),
+    }
+    scored = _score_unit(models, unit, test, device, facts["precision"])
+    return [replace(one, row=replace(one.row, **facts)) for one in scored]
 
 
 def _fingerprint(unit: Unit, test: ImageSet) -> str:
@@ -189,21 +199,24 @@ def _fingerprint(unit: Unit, test: ImageSet) -> str:
     return digest.hexdigest()[:16]
 
 
-def _score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:
+def _score_unit(
+    models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device, precision: str
+) -> list[Scored]:
     images, labels = test.images[: unit.n], np.asarray(test.labels[: unit.n])
     if isinstance(unit.file, PerturbationFile):
         return evaluate.score_perturbation(models, unit.file, device)
     if isinstance(unit.file, PictureFolders):
-        return evaluate.score_pictures(models, unit.file, unit.side_px, device)
+        return evaluate.score_pictures(models, unit.file, unit.side_px, device, precision)
     if isinstance(unit.file, CorruptionFile):
         score = adaptation.score_adapted if unit.set.endswith(ADAPTED) else evaluate.score_corruption
-        return score(models, unit.file, labels, device, unit.set)
+        return score(models, unit.file, labels, device, unit.set, precision)
     match unit.set:
         case "generated-c":
-            return evaluate.score_generated(models, np.array(images), labels, unit.name, unit.seed, device)
+            changed = np.array(images)
+            return evaluate.score_generated(models, changed, labels, unit.name, unit.seed, device, precision)
         case "fgsm":
             return attacks.score_fgsm(models, images, labels, device, unit.epsilons)
         case "pgd":
             return attacks.score_pgd(models, images, labels, device, unit.epsilons, unit.steps, unit.seed)
         case _:
-            return evaluate.score_clean(models, images, labels, device, unit.set)
+            return evaluate.score_clean(models, images, labels, device, unit.set, precision)

@@ -23,6 +23,9 @@ class Scoring(Spec):
     imagenet_c: Path | None = Field(
         default=None, strict=False, description="default: ImageNet-C in the data directory; for data of kind folder"
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of errors on images; auto: bf16 where it is fast. Flips and attacks are fp32"
+    )
     generated: list[str] | None = Field(default=None, description="corruptions of generated-c; default: all there are")
     batch_norm_adapted: bool = Field(
         default=False, description="corruptions once more, with batch norm's statistics of the test images; kept apart"

@@ -32,7 +32,7 @@ training:
   regularizers: {cutout: {size_px: 8}}
   optimizer: {sgd: {lr: 0.1}}
   seed: 3
-scoring: {score: [generated-c], generated: [brightness, contrast]}
+scoring: {score: [generated-c], generated: [brightness, contrast], precision: fp32}
 published:
   - {metric: clean/error, value: 0.25, deviation: 0.01, trainings: 5, source: a paper}
   - {metric: cifar-10-c/error, value: 0.5, source: another}
