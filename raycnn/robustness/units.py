@@ -4,6 +4,7 @@ Here, and nowhere else, the test images and the benchmark's files are opened.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from raycnn.data.dataset import DataSet, ImageSet, test_files
 from raycnn.errors import DataError, SpecError
 from raycnn.robustness import adaptation, attacks, evaluate
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_corruptions, open_perturbations
-from raycnn.robustness.corruptions import CORRUPTIONS, TEST_CORRUPTIONS
+from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
 from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
 from raycnn.robustness.results import Key, Results, Scored
 from raycnn.spec.data import DataSpec
@@ -48,6 +49,17 @@ class Unit:
     steps: int = 0
     side_px: int = 0  # of pictures
     precision: str = "fp32"
+
+    @property
+    def images(self) -> int:
+        """Passes of single images through a network, roughly: what its time goes by."""
+        match self.file:
+            case PerturbationFile():
+                return self.n * self.file.frames
+            case None if self.set != "generated-c":
+                return self.n * max(1, (1 + 2 * self.steps) * len(self.epsilons))
+            case _:
+                return self.n * len(SEVERITIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +174,28 @@ def score_all(
     say: Callable[[str], None],
 ) -> None:
     """Changes `models` and `results`. Score in this process what `results` does not hold yet."""
-    for done, unit in enumerate(todo, start=1):
-        if missing := results.missing(unit, models):
-            results.add(unit, score_unit({key: models[key] for key in missing}, unit, test, device))
-            say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
+    missing = [(unit, keys) for unit in todo if (keys := results.missing(unit, models))]
+    progress = Progress([unit.images * len(keys) for unit, keys in missing], say)
+    for unit, keys in missing:
+        results.add(unit, score_unit({key: models[key] for key in keys}, unit, test, device))
+        progress.done(unit, unit.images * len(keys))
     results.save()
+
+
+class Progress:
+    """Says how far a scoring is, and for how long it will go on."""
+
+    def __init__(self, weights: Sequence[int], say: Callable[[str], None]) -> None:
+        self._count, self._total, self._say = len(weights), sum(weights), say
+        self._scored = self._weight = 0
+        self._began = time.monotonic()
+
+    def done(self, unit: Unit, weight: int) -> None:
+        self._scored += 1
+        self._weight += weight
+        left_s = (time.monotonic() - self._began) * (self._total / self._weight - 1)
+        words = f", about {left_s / 60:.0f} min left" if left_s >= 60 else ""
+        self._say(f"scored {self._scored}/{self._count}  {unit.set} {unit.name}{words}")
 
 
 def score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:

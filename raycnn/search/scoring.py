@@ -14,7 +14,7 @@ from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
-from raycnn.robustness.units import Unit, score_unit, units
+from raycnn.robustness.units import Progress, Unit, score_unit, units
 from raycnn.search.rundir import record_openings
 from raycnn.search.study import derived_seed
 from raycnn.spec.reading import read_search
@@ -44,9 +44,10 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
     record_openings(run, [data.directory, *files], "scoring of the finals")
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
     source: Any = ray.put(data.open_test()) if len(ray.nodes()) > 1 else data.directory
-    for done, (unit, scored) in enumerate(_spread(todo, source), start=1):
+    progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
+    for (unit, wanted), scored in _spread(todo, source):
         results.add(unit, scored)
-        say(f"scored {done}/{len(todo)}  {unit.set} {unit.name}")
+        progress.done(unit, unit.images * len(wanted))
     results.save()
     return run / RESULTS
 
@@ -56,7 +57,7 @@ def _models(run: Path) -> dict[Key, Path]:
     return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
 
 
-def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Unit, list[Scored]]]:
+def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Job, list[Scored]]]:
     """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit."""
     free = ray.cluster_resources()
     gpus, cpus = free.get("GPU", 0), free.get("CPU", 1)
@@ -69,16 +70,16 @@ def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Unit, list[Scored]]]
     ]
     waiting, running = list(reversed(todo)), {}
     for scorer in scorers:
-        unit, models = waiting.pop()
-        running[scorer.score.remote(unit, models)] = (scorer, unit)
+        job = waiting.pop()
+        running[scorer.score.remote(*job)] = (scorer, job)
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        scorer, unit = running.pop(ready)
+        scorer, job = running.pop(ready)
         scored = ray.get(ready)
         if waiting:
-            following, models = waiting.pop()
-            running[scorer.score.remote(following, models)] = (scorer, following)
-        yield unit, scored
+            following = waiting.pop()
+            running[scorer.score.remote(*following)] = (scorer, following)
+        yield job, scored
 
 
 class _Scorer:

@@ -96,7 +96,7 @@ def test_a_model_with_missing_scores_is_named(run_dir, tmp_path):
 
 
 def test_every_pair_of_models_has_a_verdict_in_words(page):
-    (verdicts,) = re.findall(r"Which differences are real</h3>\s*<ul>(.*?)</ul>", page, flags=re.DOTALL)
+    (verdicts,) = re.findall(r"Which differences are real[^<]*</summary>\s*<ul>(.*?)</ul>", page, flags=re.DOTALL)
     (clean,) = re.findall(r"<li><b>test images: error\.</b>(.*?)</li>", verdicts, flags=re.DOTALL)
     assert clean.count("trial-") == 4  # three pairs of a baseline and two finalists
     assert "p = " in clean or "p &lt; " in clean
