@@ -135,10 +135,17 @@ def _claim(wanted: Generation, data: DataSet, side: int, out: Path) -> None:
     except (ValueError, AttributeError):
         raise DataError(f"{manifest}: damaged. Delete {out} and start again.") from None
     if differing:
-        had, now = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (found, settings))
+        had, now = (", ".join(f"{key} {_words(of.get(key))}" for key in differing) for of in (found, settings))
         raise DataError(f"{out}: was made with {had}, and cannot go on with {now}. Name another folder.")
     _write(out / "README.txt", _readme(found | settings).encode())
     _write(manifest, json.dumps(found | settings, indent=1).encode())
+
+
+def _words(setting: Any) -> str:
+    """Of a setting in an error."""
+    if isinstance(setting, dict):
+        return f"of {', '.join(map(str, setting.get('pictures', ())))} (sha256 {str(setting.get('digest'))[:8]})"
+    return "procedural" if setting == PROCEDURAL else str(setting)
 
 
 def _readme(settings: dict[str, Any]) -> str:
