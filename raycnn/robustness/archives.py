@@ -16,32 +16,8 @@ import numpy as np
 from raycnn.errors import DataError
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from raycnn.robustness.metrics import is_noise
+from raycnn.robustness.perturbations import FRAMES, PERTURBATIONS
 
-FRAMES = {
-    "gaussian_noise": 31,
-    "gaussian_noise_2": 31,
-    "gaussian_noise_3": 31,
-    "shot_noise": 31,
-    "shot_noise_2": 31,
-    "shot_noise_3": 31,
-    "motion_blur": 21,
-    "zoom_blur": 31,
-    "snow": 31,
-    "brightness": 31,
-    "translate": 16,
-    "rotate": 31,
-    "tilt": 31,
-    "scale": 31,
-    "speckle_noise": 31,
-    "speckle_noise_2": 31,
-    "speckle_noise_3": 31,
-    "gaussian_blur": 31,
-    "spatter": 31,
-    "shear": 31,
-}
-"""Frames of each perturbation's videos, as the authors' generator makes them."""
-
-PERTURBATIONS: tuple[str, ...] = tuple(FRAMES)
 _LABELS = "labels.npy"
 
 # What numpy raises for one or another byte of a header that was changed.

@@ -58,7 +58,7 @@ def glass_blur(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.
 
 def zoom_blur(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarray:
     """Average the image with enlargements of it, as while a camera moves towards it."""
-    return _over_pixels(_zoom_blur_operator(images.shape[1], images.shape[2], severity), images)
+    return over_pixels(_zoom_blur_operator(images.shape[1], images.shape[2], severity), images)
 
 
 @functools.lru_cache(maxsize=10)
@@ -72,15 +72,15 @@ def _zoom_blur_operator(height: int, width: int, severity: int) -> sparse.csr_ar
     return sparse.csr_array(total / (len(factors) + 1))
 
 
-def smooth(images: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Gaussian filter of the two middle axes of (n, height, width, …), edges repeated, cut at 4 sigma."""
+def smooth(images: np.ndarray, sigma_px: float, truncate: float = 4) -> np.ndarray:
+    """Gaussian filter of the two middle axes of (n, height, width, …), edges repeated, cut at `truncate` sigma."""
     sigmas = (0, sigma_px, sigma_px) + (0,) * (images.ndim - 3)
-    return ndimage.gaussian_filter(images, sigmas, mode="nearest", truncate=4)
+    return ndimage.gaussian_filter(images, sigmas, mode="nearest", truncate=truncate)
 
 
 def enlarge(images: np.ndarray, factor: float) -> np.ndarray:
     """The middle of each of (n, height, width, channels), enlarged by `factor` >= 1 with linear interpolation."""
-    return _over_pixels(_enlargement(images.shape[1], images.shape[2], factor), images)
+    return over_pixels(_enlargement(images.shape[1], images.shape[2], factor), images)
 
 
 def _enlargement(height: int, width: int, factor: float) -> sparse.csr_array:
@@ -98,7 +98,7 @@ def _enlargement_of_axis(size: int, factor: float) -> sparse.csr_array:
     return sparse.csr_array(zoomed[trim : trim + size])
 
 
-def _over_pixels(operator: sparse.csr_array, images: np.ndarray) -> np.ndarray:
+def over_pixels(operator: sparse.csr_array, images: np.ndarray) -> np.ndarray:
     """Apply a matrix over the pixels of a picture. Unlike BLAS, it rounds alike for every number of images."""
     count, height, width, channels = images.shape
     pixels = operator @ np.moveaxis(images, 0, -2).reshape(height * width, count * channels)

@@ -283,7 +283,7 @@ class _Maker:
         if self._wanted.kind == "c":
             made = corrupt(images, task.name, task.severity, seed, task.first, self._wanted.textures)
         else:
-            from raycnn.robustness.perturbations import perturb  # pyright: ignore[reportMissingImports] it comes next
+            from raycnn.robustness.perturbations import perturb
 
             made = perturb(images, task.name, seed, task.first)
         # Written, not mapped: a disk that fills up is then an error, not a SIGBUS.

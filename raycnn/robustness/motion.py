@@ -28,9 +28,11 @@ def blur_along(images: np.ndarray, radius_px: int, sigma_px: float, angles_degre
     steps = np.arange(2 * radius_px + 1)
     weights = np.exp(-(steps**2) / (2 * sigma_px**2))
     weights /= weights.sum()
-    radians = np.deg2rad(angles_degrees)[:, None]
-    right = np.ceil(steps * np.cos(radians) - 0.5).astype(np.intp)  # (n, steps)
-    down = np.ceil(steps * np.sin(radians) - 0.5).astype(np.intp)
+    # In ImageMagick's order of operations: at 30 degrees every other step falls on the border between two pixels.
+    radians = angles_degrees[:, None] * np.pi / 180
+    along, across = len(steps) * np.cos(radians), len(steps) * np.sin(radians)
+    right = np.ceil(steps * along / np.hypot(across, along) - 0.5).astype(np.intp)  # (n, steps)
+    down = np.ceil(steps * across / np.hypot(across, along) - 0.5).astype(np.intp)
 
     blurred = np.zeros_like(images)
     image = np.arange(count)[:, None, None]

@@ -5,7 +5,7 @@ written out here for a whole batch, (n, height, width) at a time.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -51,6 +51,16 @@ def spatter(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.nda
     # Above 1, a byte overflows: rare dark specks in the brightest drops of severity 3, as in the authors' pictures.
     drops = np.where(liquid < strength.threshold, 0, liquid * 255).astype(np.int32) & 255
     return images + strength.opacity * water(drops)[..., None] * _WATER
+
+
+def falling_drops(shape: tuple[int, int], draws: Sequence[Draws], frames: int) -> Iterator[np.ndarray]:
+    """The light of CIFAR-10-P's water, (n, height, width, 3) for each frame: from one to the next, drops run down."""
+    noise = per_image(shape, draws, lambda random, _: random.standard_normal(shape))
+    liquid = smooth(0.6 + 0.265 * noise, sigma_px=1.75)
+    liquid = np.where(liquid < 0.7, 0, liquid)
+    for _ in range(frames):
+        yield 0.6 * water((liquid * 255).astype(np.int32) & 255)[..., None] * _WATER
+        liquid = 0.2 * liquid + 0.8 * np.pad(liquid, ((0, 0), (1, 0), (0, 0)))[:, :-1]
 
 
 def water(drops: np.ndarray) -> np.ndarray:

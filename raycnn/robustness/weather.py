@@ -45,6 +45,18 @@ _SNOW = (
 )
 
 
+def falling_snow(images: np.ndarray, draws: Sequence[Draws]) -> Iterator[np.ndarray]:
+    """The 31 frames of CIFAR-10-P's snow: the same flakes, blurred along a fall that turns by 4 degrees a frame."""
+    shape = images.shape[1:3]
+    noise = per_image(shape, draws, lambda random, _: random.standard_normal(shape))
+    flakes = enlarge((0.05 + 0.3 * noise)[..., None], 2)
+    flakes = np.floor(np.where(flakes < 0.5, 0, np.clip(flakes, 0, 1)) * 255) / 255
+    ground = _whitened(images, image_share=0.85)
+    for frame in range(31):
+        fallen = blur_along(flakes, radius_px=10, sigma_px=2, angles_degrees=np.full(len(images), 4.0 * frame - 150))
+        yield ground + fallen + fallen[:, ::-1, ::-1]
+
+
 def snow(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarray:
     """Whiten the picture and let flakes fall: one layer of them, and the same layer turned by half a turn."""
     strength = _SNOW[severity - 1]
@@ -60,10 +72,14 @@ def snow(images: np.ndarray, severity: int, draws: Sequence[Draws]) -> np.ndarra
     flakes = enlarge(noise[..., None], strength.zoom)
     flakes = np.where(flakes < strength.threshold, 0, np.clip(flakes, 0, 1))
     flakes = blur_along(np.floor(flakes * 255) / 255, strength.radius_px, strength.sigma_px, angles)
+    return _whitened(images, strength.image_share) + flakes + flakes[:, ::-1, ::-1]
+
+
+def _whitened(images: np.ndarray, image_share: float) -> np.ndarray:
+    """Pictures as under a cloudy sky, mixed with themselves."""
     grey = 0.299 * images[..., 0] + 0.587 * images[..., 1] + 0.114 * images[..., 2]
     whitened = np.maximum(images, grey[..., None] * 1.5 + 0.5)
-    ground = strength.image_share * images + (1 - strength.image_share) * whitened
-    return ground + flakes + flakes[:, ::-1, ::-1]
+    return image_share * images + (1 - image_share) * whitened
 
 
 def plasma(size_px: int, decay: float, draws: Sequence[Draws]) -> np.ndarray:

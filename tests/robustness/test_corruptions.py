@@ -97,6 +97,25 @@ def test_with_our_random_numbers_changes_have_the_same_mean_and_deviation(refere
             assert abs((a - b).mean()) < 4 * standard_error + 0.01, f"{statistic.__name__} at severity {severity}"
 
 
+def _spectrum(difference: np.ndarray) -> np.ndarray:
+    """Power of (n, height, width, 3) by distance from the zero frequency, 16 rings, mean over channels."""
+    power = (np.abs(np.fft.fft2(difference, axes=(1, 2))) ** 2).mean(axis=-1)
+    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32)))
+    ring = np.minimum((frequencies * 32).astype(int), 15)
+    return np.stack([power[:, ring == r].mean(axis=-1) for r in range(16)], axis=-1)
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in (*WITHOUT_CHANCE, "frost")])
+def test_with_our_random_numbers_changes_have_the_same_spectrum(reference, clean, name):
+    for severity, theirs in zip(SEVERITIES, _outputs_of_the_authors(reference, name), strict=True):
+        a, b = (
+            np.log(_spectrum(images - clean.astype(float)) + 1)
+            for images in (corrupt(clean, name, severity, seed=7), theirs)
+        )
+        standard_error = (a - b).std(axis=0, ddof=1) / np.sqrt(len(clean))
+        assert (np.abs((a - b).mean(axis=0)) < 4.5 * standard_error + 0.02).all(), f"severity {severity}"
+
+
 def test_procedural_frost_is_about_as_bright_and_as_rough_as_photographed_frost(reference, clean):
     for severity, theirs in zip(SEVERITIES, _outputs_of_the_authors(reference, "frost"), strict=True):
         a, b = (images - clean.astype(float) for images in (corrupt(clean, "frost", severity, seed=0), theirs))
