@@ -24,7 +24,7 @@ def blur_along(images: np.ndarray, radius_px: int, sigma_px: float, angles_degre
     images: (n, height, width, channels) floats in [0, 1]; angles_degrees: (n,). Returns whole numbers of 255ths, as
     ImageMagick's MotionBlurImage does: pixels on the line are the nearest ones, not interpolated.
     """
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     steps = np.arange(2 * radius_px + 1)
     weights = np.exp(-(steps**2) / (2 * sigma_px**2))
     weights /= weights.sum()
@@ -34,10 +34,16 @@ def blur_along(images: np.ndarray, radius_px: int, sigma_px: float, angles_degre
     right = np.ceil(steps * along / np.hypot(across, along) - 0.5).astype(np.intp)  # (n, steps)
     down = np.ceil(steps * across / np.hypot(across, along) - 0.5).astype(np.intp)
 
-    blurred = np.zeros_like(images)
-    image = np.arange(count)[:, None, None]
+    # One gather of whole pixels for each step.
+    pixels = np.ascontiguousarray(images).reshape(-1, channels)
+    first = (np.arange(count) * (height * width))[:, None]
+    blurred, there = np.zeros_like(pixels), np.empty_like(pixels)
     for step, weight in enumerate(weights):
-        rows = np.clip(np.arange(height) + down[:, step, None], 0, height - 1)
+        rows = first + width * np.clip(np.arange(height) + down[:, step, None], 0, height - 1)
         columns = np.clip(np.arange(width) + right[:, step, None], 0, width - 1)
-        blurred += weight * images[image, rows[:, :, None], columns[:, None, :]]
+        places = (rows[:, :, None] + columns[:, None, :]).reshape(-1)
+        np.take(pixels, places, axis=0, out=there, mode="clip")
+        there *= weight
+        blurred += there
+    blurred = blurred.reshape(images.shape)
     return np.floor(blurred * 255 + 1e-9) / 255
