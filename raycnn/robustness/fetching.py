@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from raycnn.data.cache import Progress
 from raycnn.data.download import download, file_md5, part_of, require_space
 from raycnn.errors import DataError
-from raycnn.robustness.archives import FRAMES, open_corruptions, open_perturbations
+from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from raycnn.robustness.perturbations import FRAMES
 
 MARK = "official.json"
 """In a directory that was unpacked here: of which archive, with which MD5."""

@@ -26,14 +26,16 @@ from raycnn.data.cache import Progress
 from raycnn.data.dataset import DataSet, ImageSet, open_cached
 from raycnn.data.download import require_space
 from raycnn.errors import ClusterError, DataError, SpecError
-from raycnn.robustness.archives import FRAMES, PERTURBATIONS, open_corruptions, open_perturbations
+from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from raycnn.robustness.frost import PROCEDURAL, Textures
+from raycnn.robustness.perturbations import FRAMES, PERTURBATIONS, perturb
 
 Kind = Literal["c", "p"]
 SplitName = Literal["test", "train"]
 MANIFEST = "manifest.json"
-_CHUNK_PIXELS = 256 * 32 * 32  # of one task: it takes seconds, and megabytes of memory
+_MADE: dict[Kind, str] = {"c": "corrupted images", "p": "frames"}
+_CHUNK_PIXELS = 1 << 20  # of one task: it takes a second or so, and megabytes of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ def _make_files(
                     _finish(task.part, out / f"{task.name}.npy")
                     written += 1
                     say(f"{task.name}.npy is written, {written} of {len(shapes)}")
-                progress("generating", done, sum(images.values()))
+                progress(f"generating {_MADE[wanted.kind]}", done, sum(images.values()))
     finally:
         for part in out.glob(".*.part"):
             part.unlink()
@@ -283,8 +285,6 @@ class _Maker:
         if self._wanted.kind == "c":
             made = corrupt(images, task.name, task.severity, seed, task.first, self._wanted.textures)
         else:
-            from raycnn.robustness.perturbations import perturb
-
             made = perturb(images, task.name, seed, task.first)
         # Written, not mapped: a disk that fills up is then an error, not a SIGBUS.
         with task.part.open("r+b") as opened:

@@ -23,6 +23,7 @@ from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from raycnn.robustness.frost import PROCEDURAL, Textures, read_textures
 from raycnn.robustness.generating import Generation, choose, generate
+from raycnn.robustness.perturbations import perturb
 from raycnn.robustness.units import benchmark_directories
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
@@ -79,7 +80,6 @@ def test_the_training_images_or_the_first_few_can_be_taken(make, shapes):
 
 
 def test_videos_are_what_perturb_makes_of_the_whole_split(make, shapes):
-    perturb = pytest.importorskip("raycnn.robustness.perturbations").perturb
     names = ("gaussian_noise_2", "motion_blur", "translate", "spatter")
     out = make(kind="p", names=names, workers=2)
     test = shapes.open_test()
@@ -285,7 +285,6 @@ def test_pictures_of_another_size_are_corrupted_by_the_command(tmp_path, picture
 
 
 def test_both_sets_go_into_folders_of_their_own(tmp_path, pictures):
-    pytest.importorskip("raycnn.robustness.perturbations")
     out = tmp_path / "out"
     common = ("--name", "folder", "--data", pictures, "--out", out, "--workers", 1, "--images", 2)
     status, output, errors = _run(tmp_path, *common, "--set", "both", "--corruptions", "brightness,fog,translate")
