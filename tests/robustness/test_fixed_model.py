@@ -1,4 +1,4 @@
-"""A network that was trained here errs on our corruptions and flips on our perturbations as often as on the authors'."""
+"""A network trained here errs on our corruptions and flips on our perturbations as often as on the authors'."""
 
 from collections.abc import Callable
 from pathlib import Path
