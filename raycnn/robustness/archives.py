@@ -8,6 +8,7 @@ Nothing is ever unpickled.
 """
 
 import dataclasses
+import os
 import tokenize
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class CorruptionFile:
     def images(self) -> np.ndarray:
         """(5, n, 32, 32, 3) uint8, read-only, memory-mapped. Raises DataError if the file has changed since."""
         images = _opened(self.path)
+        _read_ahead(self.path)
         if images.shape[:1] != (len(SEVERITIES) * self.n,):
             raise DataError(f"{self.path}: had {len(SEVERITIES) * self.n} rows, now {images.shape}. Start again.")
         return images.reshape(len(SEVERITIES), self.n, *images.shape[1:])
@@ -63,6 +65,7 @@ class PerturbationFile:
     def videos(self) -> np.ndarray:
         """(n, frames, 32, 32, 3) uint8, read-only, memory-mapped. Raises DataError if the file has changed since."""
         videos = _opened(self.path)
+        _read_ahead(self.path)
         if videos.shape[:2] != (self.n, self.frames):
             raise DataError(
                 f"{self.path}: had {self.n} videos of {self.frames} frames, now {videos.shape[:2]}. Start again."
@@ -165,6 +168,13 @@ def _opened(path: Path) -> np.ndarray:
     if size != wanted:
         raise DataError(f"{path}: {size} bytes where its header asks for {wanted}. Get the file again.")
     return array
+
+
+def _read_ahead(path: Path) -> None:
+    """Let the kernel fetch the file while the first of it is computed on. (Not on macOS, where it does so by itself.)"""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _check_images(path: Path, shape: tuple[int, ...], meaning: str) -> None:
