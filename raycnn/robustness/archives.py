@@ -171,7 +171,7 @@ def _opened(path: Path) -> np.ndarray:
 
 
 def _read_ahead(path: Path) -> None:
-    """Let the kernel fetch the file while the first of it is computed on; where there is no such call, as on macOS, not."""
+    """Let the kernel fetch the file while the first of it is computed on, where it can be asked to (not on macOS)."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
