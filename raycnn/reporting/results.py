@@ -60,7 +60,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """How the run came about. Everything may be missing. data_verified: whether the data are the official files."""
+    """How the run came about. Everything may be missing. data_verified: whether the data are the official files.
+
+    benchmarks: where the files of each benchmark came from.
+    """
 
     versions: Mapping[str, str]
     hardware: str
@@ -71,6 +74,7 @@ class Manifest:
     workers: int | None
     started: datetime | None
     finished: datetime | None
+    benchmarks: Mapping[str, str]
     seeds: Mapping[str, str]
     command: str
     git: str
@@ -212,6 +216,7 @@ def _manifest(path: Path) -> Manifest:
         workers=tree.get("workers"),
         started=_time(tree.get("started")),
         finished=_time(tree.get("finished")),
+        benchmarks={name: str(words) for name, words in (tree.get("benchmarks") or {}).items()},
         seeds={name: str(seed) for name, seed in (tree.get("seeds") or {}).items()},
         command=tree.get("command") or "",
         git=f"{git['commit'][:12]}{', with changes' if git.get('dirty') else ''}" if git.get("commit") else "",

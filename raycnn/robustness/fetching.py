@@ -23,10 +23,8 @@ from raycnn.errors import DataError
 from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from raycnn.robustness.origin import MANIFEST
+from raycnn.robustness.origin import OFFICIAL_MARK
 from raycnn.robustness.perturbations import FRAMES
-
-MARK = "official.json"
-"""In a directory that was unpacked here: of which archive, with which MD5."""
 
 _TRIES = 20  # connections for one download
 _BLOCK_BYTES = 1 << 20
@@ -156,7 +154,7 @@ def _there(official: Official, directory: Path) -> Fetched:
 
 def _marked(official: Official, directory: Path) -> bool:
     try:
-        return json.loads((directory / MARK).read_text(encoding="utf-8"))["md5"] == official.md5
+        return json.loads((directory / OFFICIAL_MARK).read_text(encoding="utf-8"))["md5"] == official.md5
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -194,7 +192,7 @@ def _unpack(official: Official, archive: Path, directory: Path, progress: Progre
                 "please report this, and unpack it yourself if you trust it."
             ) from error
         mark = {"archive": official.archive, "md5": official.md5}
-        (made / MARK).write_text(json.dumps(mark), encoding="utf-8")
+        (made / OFFICIAL_MARK).write_text(json.dumps(mark), encoding="utf-8")
         made.rename(directory)
 
 

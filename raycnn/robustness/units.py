@@ -1,6 +1,6 @@
 """What is scored, and how: a unit is one pass over some images, for all models at once.
 
-Here, and nowhere else, the test images and the benchmark's files are opened.
+Here, and by `raycnn corrupt`, which copies them, the test images and the benchmark's files are opened; nowhere else.
 """
 
 import hashlib

@@ -13,9 +13,11 @@ import ray
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
+from raycnn.robustness.frost import PROCEDURAL
+from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units
-from raycnn.search.rundir import record_openings
+from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.study import derived_seed
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals
@@ -42,6 +44,10 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
         return run / RESULTS
     files = dict.fromkeys(unit.file.path.parent for unit, _ in todo if unit.file)
     record_openings(run, [data.directory, *files], "scoring of the finals")
+    origins = {directory.name: origin(directory) for directory in files}
+    if any((unit.set, unit.name) == ("generated-c", "frost") for unit, _ in todo):
+        origins["generated corruptions"] = f"frost is {PROCEDURAL}"
+    write_manifest(run, {"benchmarks": origins})
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
     source: Any = ray.put(data.open_test()) if len(ray.nodes()) > 1 else data.directory
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)

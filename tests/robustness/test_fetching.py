@@ -20,7 +20,8 @@ from raycnn import commands
 from raycnn.data import download
 from raycnn.errors import DataError
 from raycnn.robustness import fetching
-from raycnn.robustness.fetching import MARK, OFFICIAL, Official
+from raycnn.robustness.fetching import OFFICIAL, Official
+from raycnn.robustness.origin import OFFICIAL_MARK
 
 N = 2
 ARCHIVE = "CIFAR-10-C.tar"
@@ -101,7 +102,7 @@ def test_a_set_is_downloaded_verified_and_unpacked(tmp_path, server, offer, comm
     folder = tmp_path / OFFICIAL[name].folder
     assert (status, errors) == (0, "")
     assert output.splitlines()[-1].startswith(f"{folder}: complete, {len(members)} files of the archive with the offic")
-    assert {path.name for path in folder.iterdir()} == {Path(member).name for member in members} | {MARK}
+    assert {path.name for path in folder.iterdir()} == {Path(member).name for member in members} | {OFFICIAL_MARK}
     for member, content in members.items():
         assert (tmp_path / member).read_bytes() == content
     assert [path.name for path in tmp_path.glob("[!.]*")] == [folder.name]
