@@ -22,8 +22,7 @@ from raycnn.data.download import download, file_md5, part_of, require_space
 from raycnn.errors import DataError
 from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
-from raycnn.robustness.origin import MANIFEST
-from raycnn.robustness.origin import OFFICIAL_MARK
+from raycnn.robustness.origin import MANIFEST, OFFICIAL_MARK
 from raycnn.robustness.perturbations import FRAMES
 
 _TRIES = 20  # connections for one download
