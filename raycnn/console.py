@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from raycnn.reporting.words import duration, percent, short_objective, short_parameters
+from raycnn.reporting.words import duration, short_objective, short_parameters, value_words
 from raycnn.search.observer import Observer, TrialLine
 
 
@@ -102,7 +102,7 @@ class _Lines:
     def trial_progress(self, number: int, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None: ...
 
     def trial_finished(self, line: TrialLine) -> None:
-        objectives = ", ".join(f"{short_objective(name)} {percent(e)}" for name, e in line.objectives.items())
+        objectives = ", ".join(f"{short_objective(name)} {value_words(name, e)}" for name, e in line.objectives.items())
         epochs, tail = f"{line.epochs}/{line.epochs_wished} epochs", _tail(line)
         reason = f": {_clean(line.reason)}" if line.reason else ""
         words = f"{_WORDS.get(line.state, line.state.lower())}{reason}"
@@ -175,7 +175,7 @@ class _Screen:
 
     def status(self, running: int, done: int, wished: int, best: Mapping[str, float], eta_s: float | None) -> None:
         self._counts = (running, done, wished)
-        errors = ", ".join(f"{short_objective(name)} {percent(value)}" for name, value in best.items())
+        errors = ", ".join(f"{short_objective(name)} {value_words(name, value)}" for name, value in best.items())
         words = [f"best {errors}" if errors else "", f"{duration(eta_s)} left" if eta_s is not None else ""]
         self._outlook = " · ".join(filter(None, words))
         self._update()
@@ -259,7 +259,8 @@ def _trial_row(line: TrialLine, glyph: str) -> Text:
     style = _STYLES.get(line.state, "")
     state = f"{glyph} {_WORDS.get(line.state, line.state.lower())}"
     errors = [
-        percent(error).rjust(len(title)) for error, title in zip(line.objectives.values(), _titles(line), strict=True)
+        value_words(name, value).rjust(len(title))
+        for (name, value), title in zip(line.objectives.items(), _titles(line), strict=True)
     ]
     epochs = f"{line.epochs}/{line.epochs_wished}"
     row = Text(_columns(str(line.number), state, errors, epochs, duration(line.seconds), _tail(line)))

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,12 @@ def tune(
     trials: Annotated[int | None, typer.Option(help="Finished trials wished, the baseline among them.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the file's.")] = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
+    from_: Annotated[
+        list[Path] | None, typer.Option("--from", help="Run directory from whose trials the sampler learns.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="For the trials, as 90m or 2h: one that would end later is not started.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; start nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of search space files.")] = False,
 ) -> None:
@@ -45,16 +52,32 @@ def tune(
     if dry_run:
         _describe(spec, directory, root, address)
         return
-    _search(spec, directory, root, address)
+    earlier = tuple(path.absolute() for path in from_ or ())
+    _search(spec, directory, root, address, earlier, _seconds(time_budget) if time_budget else None)
 
 
-def _search(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:
+def _seconds(text: str) -> float:
+    """Of "90s", "90m", "1.5h" or "2d"."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd])", text.strip())
+    if not found or not float(found[1]):
+        raise SpecError(f"--time-budget {text}: is no time. Write it as 90m or 2h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _search(
+    spec: SearchSpec,
+    directory: Path,
+    root: Path | None,
+    address: str | None,
+    earlier: tuple[Path, ...],
+    time_budget_s: float | None,
+) -> None:
     from raycnn.console import Console
     from raycnn.search.run import Request, run_search
 
     console = Console()
     with resumable("nothing finished is lost"), contextlib.closing(console):
-        report = run_search(Request(spec, directory, root, address), console)
+        report = run_search(Request(spec, directory, root, address, earlier, time_budget_s), console)
     print(f"Report: {report}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from raycnn.reporting.figures import pareto
 from raycnn.reporting.results import Run, Trial
 from raycnn.reporting.score_words import difference_words, estimate_words
-from raycnn.reporting.words import objective_words, percent
+from raycnn.reporting.words import objective_words, value_words
 from raycnn.robustness.statistics import Comparison
 from raycnn.robustness.summary import BASELINE, Measure, corruption_measure, models
 
@@ -114,7 +114,9 @@ def _seed_sentences(spoken: Sequence[Measure], model: str) -> list[str]:
 
 
 def _unscored(run: Run, trial: Trial) -> Answer:
-    errors = " and ".join(f"{objective_words(name)} {percent(value)}" for name, value in trial.objectives.items())
+    errors = " and ".join(
+        f"{objective_words(name)} {value_words(name, value)}" for name, value in trial.objectives.items()
+    )
     count = len(run.trials)
     front = len(pareto(run))
     place = f"the knee of a front of {front} trials" if front > 1 else "alone on the front"
@@ -124,7 +126,7 @@ def _unscored(run: Run, trial: Trial) -> Answer:
     baseline = next((t for t in run.of_state("COMPLETE") if t.kind == "baseline"), None)
     if baseline:
         theirs = " and ".join(
-            f"{objective_words(name)} {percent(value)}" for name, value in baseline.objectives.items()
+            f"{objective_words(name)} {value_words(name, value)}" for name, value in baseline.objectives.items()
         )
         sentences.append(f"The untuned baseline has {theirs}.")
     sentences.append(

@@ -8,9 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT, model_style
-from raycnn.reporting.plots import STATES, add_trials, ceiling, hundred, plot
+from raycnn.reporting.plots import STATES, add_trials, ceiling, drawn, plot
 from raycnn.reporting.results import Curve, Run, Trial
-from raycnn.reporting.words import objective_words
+from raycnn.reporting.words import factor, objective_words, suffix
 from raycnn.search.front import fronts
 
 
@@ -23,12 +23,13 @@ def history(run: Run, objective: str, models: list[str]) -> go.Figure:
     longest = max(ended.values(), default=0.0)
     unit, per = ("hours", 3600) if longest > 3 * 3600 else ("minutes", 60)
     figure = plot(360, f"{unit} of search", objective_words(objective))
+    figure.update_yaxes(ticksuffix=suffix(objective))
     add_trials(
         figure,
         run.trials,
         models,
         lambda trial: ended[trial.number] / per,
-        lambda trial: hundred(trial.objectives[objective]),
+        lambda trial: drawn(trial, objective),
         top=ceiling(run, objective, models),
     )
     best, steps = float("inf"), []
@@ -36,7 +37,7 @@ def history(run: Run, objective: str, models: list[str]) -> go.Figure:
         value = trial.objectives[objective]
         if value is not None and value < best:
             best = value
-            steps.append((ended[trial.number] / per, value * 100))
+            steps.append((ended[trial.number] / per, value * factor(objective)))
     if steps:
         steps.append((longest / per, steps[-1][1]))
         x, y = zip(*steps, strict=True)
@@ -52,24 +53,24 @@ def front(run: Run, models: list[str]) -> go.Figure:
     """
     first, second = run.objectives[:2]
     figure = plot(460, objective_words(first), objective_words(second))
-    figure.update_xaxes(ticksuffix=" %", range=_focus(run, first, models))
-    figure.update_yaxes(range=_focus(run, second, models))
+    figure.update_xaxes(ticksuffix=suffix(first), range=_focus(run, first, models))
+    figure.update_yaxes(ticksuffix=suffix(second), range=_focus(run, second, models))
     done = run.of_state("COMPLETE")
     points = sorted(_values(trial, (first, second)) for trial in pareto(run))
-    if points:
+    if points and len(run.objectives) == 2:  # of more objectives, the front is no line on this plane
         # A step: what lies above and to the right of it is dominated.
-        x, y = zip(*[(a * 100, b * 100) for a, b in points], strict=True)
+        x, y = zip(*[(a * factor(first), b * factor(second)) for a, b in points], strict=True)
         line = {"color": LIGHT["ink"], "width": 1.5, "shape": "hv"}
         figure.add_scatter(x=x, y=y, mode="lines", name="Pareto front", line=line, hoverinfo="skip")
     shown = [*done, *run.of_state("PRUNED")]
-    add_trials(figure, shown, models, lambda t: hundred(t.objectives[first]), lambda t: hundred(t.objectives[second]))
+    add_trials(figure, shown, models, lambda t: drawn(t, first), lambda t: drawn(t, second))
     return figure
 
 
 def _focus(run: Run, objective: str, models: list[str]) -> list[float] | None:
-    """The range of an axis, percent: the complete trials and some air."""
+    """The range of an axis: the complete trials and some air."""
     top = ceiling(run, objective, models)
-    low = min((100 * (t.objectives[objective] or 0) for t in run.of_state("COMPLETE")), default=0.0)
+    low = min((factor(objective) * (t.objectives[objective] or 0) for t in run.of_state("COMPLETE")), default=0.0)
     return None if top is None else [low - 0.25 * (top - low), top]
 
 
@@ -80,9 +81,9 @@ def ranking(run: Run, models: list[str], count: int = 10) -> go.Figure:
     best = sorted(done, key=lambda trial: trial.objectives[objective] or 0)
     shown = best[:count] + [t for t in best[count:] if t.kind == "baseline"]
     figure = plot(90 + 26 * len(shown), objective_words(objective), "")
-    figure.update_xaxes(ticksuffix=" %")
+    figure.update_xaxes(ticksuffix=suffix(objective))
     figure.update_yaxes(type="category", autorange="reversed", ticksuffix="")
-    add_trials(figure, shown, models, lambda t: hundred(t.objectives[objective]), lambda t: t.name)
+    add_trials(figure, shown, models, lambda t: drawn(t, objective), lambda t: t.name)
     figure.update_yaxes(categoryorder="array", categoryarray=[trial.name for trial in shown])
     return figure
 

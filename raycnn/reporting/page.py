@@ -19,7 +19,7 @@ from raycnn.reporting.results import Run, Trial, read_run
 from raycnn.reporting.samples import sample_images
 from raycnn.reporting.score_words import difference_short, estimate_words, interval_words, verdict
 from raycnn.reporting.setup import day, setup_facts, space_rows
-from raycnn.reporting.words import duration, objective_words, percent, short_value
+from raycnn.reporting.words import duration, objective_words, short_value, value_words
 from raycnn.robustness.summary import BASELINE, CORRUPTION_SETS, Measure, Relative, measures, models, relative
 from raycnn.spec.search import Finals
 from raycnn.spec.space import parameters
@@ -190,7 +190,7 @@ def _trial_row(trial: Trial, run: Run, names: list[str]) -> list[Cell]:
     ]
     for objective, value in trial.objectives.items():
         is_best = trial.state == "COMPLETE" and value is not None and value == best[objective]
-        cells.append(Cell(percent(value), value, mark="best" if is_best else ""))
+        cells.append(Cell(value_words(objective, value), value, mark="best" if is_best else ""))
     cells += [Cell(str(trial.epochs), trial.epochs), Cell(duration(trial.seconds), trial.seconds)]
     for name in names:
         value = trial.parameters.get(name)
@@ -210,7 +210,7 @@ def _template() -> jinja2.Template:
     loader = jinja2.FunctionLoader(lambda name: (files("raycnn.reporting") / "templates" / name).read_text("utf-8"))
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
-    environment.filters["percent"] = percent
+    environment.filters["value"] = value_words
     environment.filters["words"] = objective_words
     environment.filters["zip_words"] = lambda names: [(name, objective_words(name)) for name in names]
     return environment.get_template("report.html.jinja")

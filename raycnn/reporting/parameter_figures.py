@@ -7,9 +7,9 @@ from html import escape
 import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT
-from raycnn.reporting.plots import add_trials, ceiling, hundred, plot
+from raycnn.reporting.plots import add_trials, ceiling, drawn, plot
 from raycnn.reporting.results import Run, Trial
-from raycnn.reporting.words import objective_words, short_value
+from raycnn.reporting.words import factor, objective_words, short_value, suffix
 from raycnn.spec.space import FloatRange, IntRange, Named, Options
 
 
@@ -45,6 +45,8 @@ def slices(run: Run, named: Named, models: list[str]) -> go.Figure | None:
     if not having:
         return None
     figure = plot(210, "", "")
+    if not all(map(suffix, run.objectives)):  # one axis serves them all
+        figure.update_yaxes(ticksuffix="")
     figure.update_layout(showlegend=False, margin={"l": 8, "r": 8, "t": 8, "b": 8})
     figure.update_xaxes(tickangle=0, nticks=5)
     form = named.parameter
@@ -70,11 +72,11 @@ def slices(run: Run, named: Named, models: list[str]) -> go.Figure | None:
         untuned = next((t.objectives[objective] for t in run.of_state("COMPLETE") if t.kind == "baseline"), None)
         if untuned is not None:
             line = {"color": LIGHT["baseline"], "width": 1.2, "dash": "dot"}
-            x, y = list(ends), [100 * untuned] * 2
+            x, y = list(ends), [factor(objective) * untuned] * 2
             figure.add_scatter(x=x, y=y, mode="lines", line=line, meta=objective, hoverinfo="skip")
 
         def value(trial: Trial, objective: str = objective) -> float | None:
-            return hundred(trial.objectives[objective])
+            return drawn(trial, objective)
 
         add_trials(figure, having, models, place, value, objective, named.name, top)
     for objective in run.objectives[1:]:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT, model_style
 from raycnn.reporting.results import Run, Trial
-from raycnn.reporting.words import objective_words, percent, short_value
+from raycnn.reporting.words import factor, objective_words, short_value, value_words
 
 STATES = {
     "COMPLETE": {"name": "complete", "marker": {"color": LIGHT["slate"], "size": 7}},
@@ -100,7 +100,7 @@ def add_trials(
 
 
 def ceiling(run: Run, objective: str, models: list[str]) -> float | None:
-    """Percent, some way above the complete trials: those pruned early would else press all others onto one line.
+    """As it is shown, some way above the complete trials: those pruned early would else press all others onto one line.
 
     Complete trials far above the most do not count, unless they are among `models`. None without complete trials.
     """
@@ -110,16 +110,18 @@ def ceiling(run: Run, objective: str, models: list[str]) -> float | None:
     values = [value for _, value in done]
     low, upper = min(values), float(np.percentile(values, 75))
     high = max([min(max(values), 3 * upper - 2 * low), *(value for trial, value in done if trial.name in models)])
-    return 100 * (high + 0.3 * (high - low or high))
+    return factor(objective) * (high + 0.3 * (high - low or high))
 
 
-def hundred(value: float | None) -> float | None:
-    return None if value is None else round(100 * value, 4)
+def drawn(trial: Trial, objective: str) -> float | None:
+    """An objective's last value, as it is shown."""
+    value = trial.objectives[objective]
+    return None if value is None else round(factor(objective) * value, 4)
 
 
 def _hover(trial: Trial, parameter: str | None = None) -> str:
     words = [f"<b>{escape(trial.name)}</b> {trial.state.lower()} after {trial.epochs} epochs"]
     if parameter:
         words.append(f"{escape(parameter)} = {escape(short_value(trial.parameters[parameter]))}")
-    words += [f"{objective_words(name)} {percent(value)}" for name, value in trial.objectives.items()]
+    words += [f"{objective_words(name)} {value_words(name, value)}" for name, value in trial.objectives.items()]
     return "<br>".join([*words, *map(escape, trial.summary.split(", "))])

@@ -57,7 +57,12 @@ def _search(run: Run) -> Facts:
         for word, count in zip(("complete", "pruned", "failed"), states.values(), strict=True)
         if count
     )
-    scheduler = f"asha, one in {search.reduction_factor} goes on" if search.scheduler == "asha" else "no early stopping"
+    scheduler = {
+        "asha": f"asha, one in {search.reduction_factor} goes on",
+        "hyperband": f"hyperband, one in {search.reduction_factor} goes on",
+        "median": "the better half goes on",
+        "none": "no early stopping",
+    }[search.scheduler]
     final = "off"
     if isinstance(finals, Finals):
         epochs = finals.epochs or run.spec.budget.epochs
@@ -69,7 +74,7 @@ def _search(run: Run) -> Facts:
         "trials": f"{len(run.trials)} of {search.trials}: {told}" if told else f"0 of {search.trials}",
         "objectives": ", ".join(map(objective_words, search.objectives)),
         "sampler": f"{search.sampler}, {search.startup_trials} random trials first"
-        if search.sampler == "tpe"
+        if search.sampler in ("tpe", "gp", "cmaes")
         else search.sampler,
         "scheduler": scheduler,
         "finals": final,

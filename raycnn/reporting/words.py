@@ -37,14 +37,42 @@ def short_value(value: object) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def factor(objective: str) -> float:
+    """What an objective is multiplied with to be shown: errors are shown in percent, all else as it is."""
+    return 100.0 if objective.endswith("_error") else 1.0
+
+
+def suffix(objective: str) -> str:
+    """Of numbers on an objective's axis."""
+    return " %" if objective.endswith("_error") else ""
+
+
+def value_words(objective: str, value: float | None) -> str:
+    """ "12.34 %" of an error, "7.1 s" of a time, "1.08 M" of images, three digits of all else; a dash for None."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if objective.endswith("_error"):
+        return percent(value)
+    if objective == "cost/seconds":
+        return duration(value)
+    if objective == "cost/images":
+        return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k"
+    return short_value(float(value))
+
+
 def objective_words(objective: str) -> str:
     """ "val/corruption_error" is "corruption error"."""
-    return objective.removeprefix("val/").replace("_", " ")
+    return _bare(objective)
 
 
 def short_objective(objective: str) -> str:
     """ "val/corruption_error" is "corruption"."""
-    return objective.removeprefix("val/").removesuffix("_error").replace("_", " ")
+    return _bare(objective.removesuffix("_error"))
+
+
+def _bare(objective: str) -> str:
+    known = {"cost/images": "images trained", "cost/seconds": "training time"}
+    return known.get(objective) or objective.removeprefix("val/").replace("_", " ")
 
 
 def short_parameters(parameters: Mapping[str, object]) -> str:

@@ -1,9 +1,10 @@
 """How many images a search will train on, before it starts."""
 
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from raycnn.search.scheduler import rung_epochs
+from raycnn.search.scheduler import own_rungs
 from raycnn.spec.search import Finals, SearchSpec
 
 CIFAR_TRAINING_IMAGES = 50_000
@@ -11,7 +12,7 @@ CIFAR_TRAINING_IMAGES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Images trained. likely: if each rung lets 1/reduction_factor of its trials go on; most: if none is stopped."""
+    """Images trained. likely: if each rung lets as many go on as its rule says; most: if none is stopped."""
 
     likely: int
     most: int
@@ -38,11 +39,16 @@ def estimate(spec: SearchSpec, root: Path | None) -> Estimate | None:
 
 def _expected_epochs(spec: SearchSpec) -> float:
     """Of one searched trial."""
-    share, before, expected = 1.0, 0, 0.0
-    for rung in (*rung_epochs(spec), spec.budget.epochs):
-        expected += share * (rung - before)
-        share, before = share / spec.search.reduction_factor, rung
-    return expected
+    factor = 2 if spec.search.scheduler == "median" else spec.search.reduction_factor
+    wished = range(1, max(2, spec.search.trials)) if spec.search.scheduler == "hyperband" else (1,)
+    totals = []
+    for number in wished:
+        share, before, expected = 1.0, 0, 0.0
+        for rung in (*own_rungs(spec, number), spec.budget.epochs):
+            expected += share * (rung - before)
+            share, before = share / factor, rung
+        totals.append(expected)
+    return statistics.mean(totals)
 
 
 def _training_images(spec: SearchSpec, root: Path | None) -> int | None:

@@ -1,5 +1,7 @@
 """Which trials are worth retraining: non-dominated sorting, and the rule that picks the finalists."""
 
+import math
+
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -12,6 +14,31 @@ def fronts(values: list[tuple[float, ...]]) -> list[list[int]]:
         sorted_fronts.append(front)
         left = [i for i in left if i not in front]
     return sorted_fronts
+
+
+def ranked(values: list[tuple[float, ...]]) -> list[int]:
+    """Indices of `values` (all minimised), the best first: by front, and within one by how lonely they are.
+
+    Loneliness is NSGA-II's crowding distance (Deb et al. 2002, IEEE Transactions on Evolutionary Computation 6): the
+    ends of a front come first, then those with the widest gaps about them. With one value it is the order of values.
+    """
+    order: list[int] = []
+    for front in fronts(values):
+        lonely = _crowding([values[i] for i in front])
+        sums = _scaled_sums([values[i] for i in front])
+        order += [front[i] for i in sorted(range(len(front)), key=lambda i: (-lonely[i], sums[i]))]
+    return order
+
+
+def _crowding(front: list[tuple[float, ...]]) -> list[float]:
+    distances = [0.0] * len(front)
+    for column in range(len(front[0])):
+        order = sorted(range(len(front)), key=lambda i: front[i][column])
+        span = front[order[-1]][column] - front[order[0]][column] or 1.0
+        distances[order[0]] = distances[order[-1]] = math.inf
+        for before, here, after in zip(order, order[1:], order[2:], strict=False):
+            distances[here] += (front[after][column] - front[before][column]) / span
+    return distances
 
 
 def finalists(trials: list[FrozenTrial], top: int) -> list[FrozenTrial]:

@@ -21,12 +21,17 @@ from raycnn.spec.search import Finals, SearchSpec
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A search to run or to resume. address: of a Ray cluster; None: this machine."""
+    """A search to run or to resume. address: of a Ray cluster; None: this machine.
+
+    earlier: runs from whose trials the sampler learns. time_budget_s: for the trials; finals and scoring come after.
+    """
 
     spec: SearchSpec
     run: Path
     data_root: Path | None = None
     address: str | None = None
+    earlier: tuple[Path, ...] = ()
+    time_budget_s: float | None = None
 
 
 def run_search(request: Request, observer: Observer) -> Path:
@@ -83,7 +88,7 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
     ).start()
     connected = ray_cluster.connect(request.address)
     try:
-        study = Study(run, spec)
+        study = Study(run, spec, request.earlier)
         _train(request, study, connected, images, observer)
         from raycnn.search.table import write_trials
 
@@ -142,7 +147,8 @@ def _train(
         try:
             if left > 0:
                 observer.phase("search")
-                tune_trials(run, spec, study, pool, planned, observer)
+                deadline_s = None if request.time_budget_s is None else time.monotonic() + request.time_budget_s
+                tune_trials(run, spec, study, pool, planned, observer, deadline_s)
             finals = plan_finals(run, spec, study)
             if finals:
                 found = len({final.model for final in finals}) - 1

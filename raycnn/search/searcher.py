@@ -1,10 +1,13 @@
 """The Tune Searcher over the study: Tune asks it for trials and tells it results; the study keeps them."""
 
 import math
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from raycnn.search.observer import Observer, TrialLine
@@ -24,27 +27,50 @@ class _Running:
 
 
 class StudySearcher(Searcher):
-    """`slots()` is how many trials may run now."""
+    """`slots()` is how many trials may run now. deadline_s: of time.monotonic(); None: there is no hurry."""
 
-    def __init__(self, study: Study, spec: SearchSpec, slots: Callable[[], int], observer: Observer) -> None:
+    def __init__(
+        self,
+        study: Study,
+        spec: SearchSpec,
+        slots: Callable[[], int],
+        observer: Observer,
+        deadline_s: float | None = None,
+    ) -> None:
         super().__init__()
+        self._deadline_s, self._late = deadline_s, False
         self._study, self._spec, self._slots, self._observer = study, spec, slots, observer
         self._running: dict[str, _Running] = {}
         self.interrupted = False
         self.hopeless = ""  # why no slot is left
+        self._told = False
 
     def suggest(self, trial_id: str) -> Any:
         if self.hopeless:
             return Searcher.FINISHED
         if len(self._running) >= self._slots():
             return None  # Tune asks again later
-        asked = self._study.ask()
+        asked = None if self._too_late() else self._study.ask()
+        if asked is None and self._study.exhausted and not self._told:
+            self._told = True
+            self._observer.warning(f"no further trial: {self._study.exhausted}")
         if asked is None:
             # What runs may still be joined by a trial that waits; Tune ends when nothing runs and this says finished.
             return None if self._running else Searcher.FINISHED
         self._running[trial_id] = _Running(asked)
         self._observer.trial_started(asked.number, "untuned baseline" if asked.kind == "baseline" else "")
         return {"number": asked.number, "spec": asked.spec.model_dump_json(), **asked.parameters}
+
+    def _too_late(self) -> bool:
+        """Whether a trial that starts now would not end in time, as long as those took that have run to their end."""
+        if self._deadline_s is None or self._late:
+            return self._late
+        took = [t.user_attrs.get("seconds", 0.0) for t in self._study.trials() if t.state == TrialState.COMPLETE]
+        expected = statistics.median(took) if took else 0.0
+        self._late = time.monotonic() + expected > self._deadline_s
+        if self._late:
+            self._observer.warning(f"time budget: a further trial, of about {expected:.0f} s, would not end in time")
+        return self._late
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         running = self._running[trial_id]
@@ -53,7 +79,7 @@ class StudySearcher(Searcher):
         elif result["epoch"] > running.epoch:  # Tune hands a trial's last result in again when it ends
             running.epoch, running.images = result["epoch"], result["images"]
             running.seconds += result["train/seconds"]
-            new = {name: value for name, value in result.items() if name.startswith("val/")}
+            new = {name: value for name, value in result.items() if name.startswith(("val/", "cost/"))}
             running.metrics.update(new)
             if note := result.get("note"):
                 self._observer.warning(f"trial {running.asked.number}: {note}")

@@ -6,8 +6,9 @@ checkpoint. One writer: whoever holds the run directory's lock.
 
 import contextlib
 import hashlib
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from raycnn.spec.reading import trial_spec
+from raycnn.errors import SpecError
+from raycnn.spec.constraints import parse
+from raycnn.spec.reading import read_recipe, read_search, trial_spec
 from raycnn.spec.search import SearchSpec
-from raycnn.spec.space import FloatRange, IntRange, Parameter, resolve
+from raycnn.spec.space import FloatRange, IntRange, Parameter, active, grid, parameters, point_of, resolve
 from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
 
 JOURNAL = "study.journal"
+PASSED_OVER, EARLIER = "passed over", "earlier"  # kinds of trials that are in the journal and not in the search
+MOST_DRAWS = 100  # in a row that may be passed over
+WANT_ALL = ("gp", "nsgaii", "nsgaiii", "cmaes", "qmc")
+"""Samplers that are asked for the parameters of all branches, for their models know no conditions."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,63 +47,154 @@ class Asked:
 
 
 class Study:
-    """Ask, record, finish; see the module. Not safe for two writers."""
+    """Ask, record, finish; see the module. Not safe for two writers.
 
-    def __init__(self, directory: Path, spec: SearchSpec) -> None:
+    earlier: run directories whose complete trials the sampler shall know from the start; they are not part of this
+    search. Raises SpecError where a start or an earlier run does not fit the space.
+    """
+
+    def __init__(self, directory: Path, spec: SearchSpec, earlier: Sequence[Path] = ()) -> None:
         self._search = spec
         self._storage = open_storage(directory / JOURNAL)
         if self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
+            if earlier:
+                raise SpecError(f"--from {earlier[0]}: {directory} has begun already. Give another --run.")
             self._study = optuna.load_study(study_name=spec.name, storage=self._storage)
         else:
+            first = [point_from(recipe, spec) for recipe in spec.search.start]
+            known_before = [trial for run in earlier for trial in earlier_trials(run, spec)]
             self._study = optuna.create_study(
                 storage=self._storage, study_name=spec.name, directions=["minimize" for _ in spec.search.objectives]
             )
-        known = self.trials()
-        if not known:
             with _experimental():
                 self._study.set_metric_names(list(spec.search.objectives))
-        self._study.sampler = _sampler(spec, len(known))
-        for trial in known:
+            self._study.enqueue_trial({}, user_attrs={"kind": "baseline"})  # number 0
+            for point in first:
+                self._study.enqueue_trial(point)
+            self._study.add_trials(known_before)
+        everything = self._study.get_trials(deepcopy=False)
+        self._study.sampler = make_sampler(spec, len(everything) - 1)
+        self._constraints = [parse(text) for text in spec.search.constraints]
+        self._grid = self._points_left(everything) if spec.search.sampler == "grid" else None
+        for trial in everything:
             if trial.state == TrialState.RUNNING:
                 # The public interface cannot put a trial back; the storage's own method can.
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self._running: dict[int, optuna.Trial] = {}
+        self.exhausted = ""
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials so far, by number."""
-        return self._study.get_trials(deepcopy=False)
+        """All trials of this search so far, by number."""
+        return _of_search(self._study.get_trials(deepcopy=False))
 
     def finished(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials() if trial.state in FINISHED]
 
     def ask(self) -> Asked | None:
-        """The next trial: one that waits to go on, else a new one; None when enough are finished or running."""
-        trials = self.trials()
-        busy = [trial for trial in trials if trial.state in (*FINISHED, TrialState.RUNNING)]
-        if len(busy) >= self._search.search.trials:
-            return None
-        trial = self._study.ask()
-        self._running[trial.number] = trial
-        if trial.number == 0:
-            asked = Asked(0, "baseline", baseline_spec(self._search), {})
-        else:
-            values = resolve(self._search.space, lambda name, form: trial._suggest(name, distribution(form)))
-            spec = trial_spec(
-                self._search, values, seed=derived_seed(self._search.search.seed, f"trial {trial.number}")
+        """The next trial: one that waits to go on, else a new one; None when enough are finished or running.
+
+        What breaks a constraint, or was asked for before, is marked and passed over. None also where nothing new is
+        found; `exhausted` then says so. Raises SpecError where hardly anything keeps the constraints.
+        """
+        for _ in range(MOST_DRAWS):
+            trials = self.trials()
+            busy = [trial for trial in trials if trial.state in (*FINISHED, TrialState.RUNNING)]
+            if len(busy) >= self._search.search.trials:
+                return None
+            trial = self._study.ask()
+            if trial.number == 0:
+                asked = Asked(0, "baseline", baseline_spec(self._search), {})
+            else:
+                values = self._values(trial)
+                if values is None:
+                    self._pass_over(trial, "the grid has no further point")
+                    self.exhausted = "every point of the grid has been asked for"
+                    return None
+                taken = active(self._search.space, values)
+                resolved = resolve(self._search.space, lambda name, _, values=values: values[name])
+                seed = derived_seed(self._search.search.seed, f"trial {trial.number}")
+                asked = Asked(trial.number, "search", trial_spec(self._search, resolved, seed=seed), taken)
+                if reason := self._refusal(asked, trials):
+                    self._pass_over(trial, reason)
+                    continue
+            trial.set_user_attr("kind", asked.kind)
+            trial.set_user_attr("spec", asked.spec.model_dump_json())
+            self._running[trial.number] = trial
+            return asked
+        broken = sum("constraint" in t.user_attrs.get("reason", "") for t in self._study.get_trials(deepcopy=False))
+        if broken >= MOST_DRAWS:
+            raise SpecError(
+                f"search.constraints: {MOST_DRAWS} settings in a row broke one. Narrow the ranges, or relax it."
             )
-            asked = Asked(trial.number, "search", spec, trial.params)
-        trial.set_user_attr("kind", asked.kind)
-        trial.set_user_attr("spec", asked.spec.model_dump_json())
+        self.exhausted = f"{MOST_DRAWS} settings in a row had been asked for before: the space is used up"
+        return None
+
+    def _values(self, trial: optuna.Trial) -> dict[str, Any] | None:
+        """A value for each parameter that the sampler is asked for; None where the grid has ended."""
+        if self._grid is not None and "fixed_params" not in self._storage.get_trial(trial._trial_id).system_attrs:
+            point = next(self._grid, None)
+            if point is None:
+                return None
+            forms = {named.name: named.parameter for named in parameters(self._search.space)}
+            for name, value in point.items():
+                self._storage.set_trial_param(
+                    trial._trial_id, name, distribution(forms[name]).to_internal_repr(value), distribution(forms[name])
+                )
+            return point
+        if self._search.search.sampler in WANT_ALL:
+            # Those of branches that are not taken count for nothing, but the sampler's model wants whole vectors.
+            return {n.name: trial._suggest(n.name, distribution(n.parameter)) for n in parameters(self._search.space)}
+        asked: dict[str, Any] = {}
+
+        def suggest(name: str, form: Parameter) -> Any:
+            asked[name] = trial._suggest(name, distribution(form))
+            return asked[name]
+
+        resolve(self._search.space, suggest)
         return asked
+
+    def _points_left(self, known: list[FrozenTrial]) -> Iterator[dict[str, Any]]:
+        """Those of the grid that keep the constraints and that no trial has."""
+        had = {frozenset(trial.params.items()) for trial in known}
+        for point in grid(self._search.space):
+            if frozenset(point.items()) not in had and all(one.holds(point) for one in self._constraints):
+                yield point
+
+    def _refusal(self, asked: Asked, trials: list[FrozenTrial]) -> str:
+        """Why a setting is not trained; empty if it is."""
+        for constraint in self._constraints:
+            try:
+                if not constraint.holds(asked.parameters):
+                    return f"breaks the constraint {constraint.text}"
+            except ValueError as error:
+                raise SpecError(f"search.constraints: {error}. Rewrite it.") from None
+        own = _setting(asked.spec.model_dump_json())
+        for trial in trials:
+            if (
+                trial.number != asked.number
+                and "spec" in trial.user_attrs
+                and _setting(trial.user_attrs["spec"]) == own
+            ):
+                return f"is the setting of trial {trial.number}"
+        return ""
+
+    def _pass_over(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr("kind", PASSED_OVER)
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=TrialState.FAIL)
 
     def record_rung(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
         """Keep a trial's metrics at a rung."""
         self._running[number].set_user_attr(f"rung:{epoch}", metrics)
 
-    def rung(self, epoch: int, metric: str) -> dict[int, float]:
-        """The values of `metric` that trials had at a rung, by trial number."""
-        values = {trial.number: trial.user_attrs.get(f"rung:{epoch}", {}).get(metric) for trial in self.trials()}
-        return {number: value for number, value in values.items() if value is not None}
+    def rung(self, epoch: int, metrics: Sequence[str]) -> dict[int, tuple[float, ...]]:
+        """The values of `metrics` that trials had at a rung, by trial number; of those that had them all."""
+        found = {}
+        for trial in self.trials():
+            at_rung = trial.user_attrs.get(f"rung:{epoch}", {})
+            if all(metric in at_rung for metric in metrics):
+                found[trial.number] = tuple(at_rung[metric] for metric in metrics)
+        return found
 
     def complete(self, number: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
         """The trial ran to its end. `metrics` holds every objective; `spent`: epochs, images, seconds."""
@@ -143,7 +241,59 @@ def read_trials(directory: Path) -> list[FrozenTrial]:
     with _experimental():
         storage = JournalStorage(JournalFileBackend(str(journal)))
     studies = storage.get_all_studies()
-    return storage.get_all_trials(studies[0]._study_id) if studies else []
+    return _of_search(storage.get_all_trials(studies[0]._study_id)) if studies else []
+
+
+def _of_search(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Without what was passed over, and what earlier runs had."""
+    return [trial for trial in trials if trial.user_attrs.get("kind") not in (PASSED_OVER, EARLIER)]
+
+
+def _setting(spec_json: str) -> str:
+    """What makes a training what it is, but for its seed."""
+    tree = json.loads(spec_json)
+    tree.pop("seed", None)
+    return json.dumps(tree, sort_keys=True)
+
+
+def point_from(recipe: Path, spec: SearchSpec) -> dict[str, Any]:
+    """The values of the space's parameters that give a recipe's setting. Raises SpecError where there are none."""
+    training = read_recipe(recipe).training
+    tree = training.model_dump()
+    for section in ("optimizer",):
+        tree[section] = {name: values for name, values in tree[section].items() if values is not None}
+    try:
+        return point_of(spec.space, {key: tree[key] for key in ("regularizers", "optimizer", "schedule")})
+    except ValueError as error:
+        raise SpecError(f"search.start: {recipe}: {error}. Widen the space, or leave the recipe out.") from None
+
+
+def earlier_trials(run: Path, spec: SearchSpec) -> list[FrozenTrial]:
+    """The complete trials of another run, for the sampler to learn from. Raises SpecError where they do not fit."""
+    if not (run / JOURNAL).exists():
+        raise SpecError(f"--from {run}: holds no search ({JOURNAL}). Give the directory of a run.")
+    before = read_search(run / "spec.yaml")
+    if before.search.objectives != spec.search.objectives:
+        raise SpecError(f"--from {run}: has other objectives ({', '.join(before.search.objectives)}). Take the same.")
+    forms = {named.name: distribution(named.parameter) for named in parameters(spec.space)}
+    found = []
+    for trial in read_trials(run):
+        if trial.state != TrialState.COMPLETE or not trial.params or not trial.params.keys() <= forms.keys():
+            continue
+        try:
+            found.append(
+                optuna.trial.create_trial(
+                    params=trial.params,
+                    distributions={name: forms[name] for name in trial.params},
+                    values=trial.values,
+                    user_attrs={"kind": EARLIER, "run": str(run), "earlier_number": trial.number},
+                )
+            )
+        except ValueError:
+            continue  # a value beyond this search's ranges
+    if not found:
+        raise SpecError(f"--from {run}: no complete trial lies in this search's space. Leave it out.")
+    return found
 
 
 def baseline_spec(spec: SearchSpec) -> TrialSpec:
@@ -171,15 +321,30 @@ def distribution(form: Parameter) -> BaseDistribution:
     return CategoricalDistribution(form.choice)
 
 
-def _sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSampler:
+def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSampler:
+    """Optuna's sampler of that name."""
     # A resumed search goes on with other random numbers, or it would ask for its first trials again.
     seed = derived_seed(spec.search.seed, f"sampler from trial {trials_so_far}")
-    if spec.search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
+    startup, population = spec.search.startup_trials, spec.search.population
     with _experimental():
-        return optuna.samplers.TPESampler(
-            n_startup_trials=spec.search.startup_trials, multivariate=True, group=True, constant_liar=True, seed=seed
-        )
+        match spec.search.sampler:
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
+                )
+            case "gp":
+                return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed)
+            case "nsgaii":
+                return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
+            case "nsgaiii":
+                return optuna.samplers.NSGAIIISampler(population_size=population, seed=seed)
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(n_startup_trials=startup, seed=seed)
+            case "qmc":
+                # The sequence is the search's, not the session's: it goes on where it was.
+                return optuna.samplers.QMCSampler(seed=spec.search.seed, scramble=True, warn_independent_sampling=False)
+            case _:
+                return optuna.samplers.RandomSampler(seed=seed)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pandas as pd
 
 from raycnn.search.study import FINISHED, read_trials
 from raycnn.spec.reading import read_search
-from raycnn.spec.space import parameters
+from raycnn.spec.space import active, parameters
 
 
 def write_trials(run: Path) -> Path:
@@ -28,6 +28,7 @@ def trials_table(run: Path) -> pd.DataFrame:
         if trial.state not in FINISHED:
             continue
         known = trial.user_attrs
+        taken = active(spec.space, trial.params)
         resolved = json.loads(known.get("spec", "{}"))
         rows.append(
             {
@@ -36,7 +37,7 @@ def trials_table(run: Path) -> pd.DataFrame:
                 "state": trial.state.name,
                 "reason": known.get("reason"),
                 **{objective: known.get("metrics", {}).get(objective) for objective in spec.search.objectives},
-                **{f"param:{name}": trial.params.get(name) for name in names},
+                **{f"param:{name}": taken.get(name) for name in names},
                 "epochs": known.get("epochs", 0),
                 "images": known.get("images", 0),
                 "seconds": float(known.get("seconds", 0.0)),

@@ -36,22 +36,23 @@ def trainable(hub: Any, run: Path, spec: SearchSpec, rungs: tuple[int, ...]) -> 
             corruption_epochs=frozenset(rungs),
         )
         task = Task(trial_name(number), training, seed=training.spec.seed, retries=retries)
-        _forward(hub, task, tune.report)
+        _forward(hub, task, training.spec.regularizers.passes, tune.report)
 
     # Hardly anything: the workers of the slots do the work, and a trial must never wait for what they hold.
     return tune.with_resources(trial, tune.PlacementGroupFactory([{"CPU": 0.001, **HEAD}]))
 
 
-def _forward(hub: Any, task: Task, report: Callable[[dict[str, Any]], None]) -> None:
+def _forward(hub: Any, task: Task, passes: int, report: Callable[[dict[str, Any]], None]) -> None:
     # Closing the iteration stops the task: Tune ends a trial by raising SystemExit from its report.
     with contextlib.closing(follow(hub, task)) as messages:
-        epoch = 0
+        epoch, spent_s = 0, 0.0
         for message in messages:
             if isinstance(message, Outcome):
                 report({"epoch": epoch, "outcome": message.status, "reason": message.reason})
             else:
                 record = message.content.record
                 epoch = record.epoch
+                spent_s += record.train_s + record.evaluate_s
                 report(
                     {
                         "epoch": epoch,
@@ -59,6 +60,8 @@ def _forward(hub: Any, task: Task, report: Callable[[dict[str, Any]], None]) -> 
                         "lr": record.lr,
                         "train/loss": record.train_loss,
                         "train/seconds": record.train_s + record.evaluate_s,
+                        "cost/images": float(record.images * passes),
+                        "cost/seconds": spent_s,
                         **record.metrics,
                         **({"note": "; ".join(message.content.notes)} if message.content.notes else {}),
                     }

@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from raycnn.errors import ClusterError
 from raycnn.search.observer import Observer
-from raycnn.search.scheduler import Asha, rung_epochs
+from raycnn.search.scheduler import RungScheduler, rung_epochs
 from raycnn.search.searcher import StudySearcher
 from raycnn.search.study import Study
 from raycnn.search.trainable import trainable, trial_name
@@ -19,19 +19,29 @@ from raycnn.slots.pool import SlotPool
 from raycnn.spec.search import SearchSpec
 
 
-def tune_trials(run: Path, spec: SearchSpec, study: Study, pool: SlotPool, slots: int, observer: Observer) -> None:
+def tune_trials(
+    run: Path,
+    spec: SearchSpec,
+    study: Study,
+    pool: SlotPool,
+    slots: int,
+    observer: Observer,
+    deadline_s: float | None = None,
+) -> None:
     """Run trials until the study holds as many finished ones as wished.
+
+    deadline_s: of time.monotonic(); a trial that would end later is not started.
 
     slots: how many trials to begin with; as slots become ready beyond that, so many. KeyboardInterrupt passes through;
     what runs then goes on when the search is resumed. Raises ClusterError if no slot can work.
     """
     left = spec.search.trials - len(study.finished())
-    searcher = StudySearcher(study, spec, _SlotCount(pool, slots), observer)
+    searcher = StudySearcher(study, spec, _SlotCount(pool, slots), observer, deadline_s)
     tuner = tune.Tuner(
         trainable(pool.hub, run, spec, rung_epochs(spec)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=Asha(study, spec) if spec.search.scheduler == "asha" else FIFOScheduler(),
+            scheduler=RungScheduler(study, spec) if rung_epochs(spec) else FIFOScheduler(),
             num_samples=left,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial_name(trial.config["number"]),

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn.errors import SpecError
+from raycnn.spec.constraints import parse
 from raycnn.spec.recipe import Recipe, Request
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import (
@@ -36,12 +38,20 @@ def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
 
     Raises SpecError with one line for each mistake.
     """
-    return search_from_text(_text(path), str(path), overrides)
+    spec = search_from_text(_text(path), str(path), overrides)
+    # Recipes are looked for beside the file that names them.
+    start = [_beside(path, recipe) for recipe in spec.search.start]
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"start": start})})
+
+
+def _beside(file: Path, named: Path) -> Path:
+    beside = (file.parent / named).absolute()
+    return beside if beside.exists() else named.absolute()
 
 
 def search_from_text(text: str, where: str, overrides: Sequence[str] = ()) -> SearchSpec:
     """As `read_search`, from the file's text; `where` names it in messages."""
-    return _read(SearchSpec, text, where, overrides, _check_limits)
+    return _read(SearchSpec, text, where, overrides, _check_search)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -140,6 +150,40 @@ def _plain(node: Any) -> Any:
     if isinstance(node, ScalarBoolean):
         return bool(node)
     return node if node is None or isinstance(node, bool | int | float | str) else str(node)
+
+
+def _check_search(spec: SearchSpec) -> None:
+    _check_limits(spec)
+    _check_constraints(spec)
+    _check_sampler(spec)
+
+
+def _check_constraints(spec: SearchSpec) -> None:
+    known = [named.name for named in parameters(spec.space)]
+    for index, text in enumerate(spec.search.constraints):
+        keys = ("search", "constraints", index)
+        try:
+            unknown = sorted(parse(text).names - set(known))
+        except ValueError as error:
+            raise _Wrong(keys, f"{text!r} {error}. Rewrite it.") from None
+        if unknown:
+            near = get_close_matches(unknown[0], known, 1)
+            mend = f"Did you mean {near[0]}?" if near else f"Choose from {', '.join(known)}."
+            raise _Wrong(keys, f"{unknown[0]} is no parameter of the space. {mend}")
+
+
+def _check_sampler(spec: SearchSpec) -> None:
+    """Not every sampler can serve every space."""
+    sampler, named = spec.search.sampler, parameters(spec.space)
+    keys = ("search", "sampler")
+    if not named and spec.search.trials > 1 and sampler in ("gp", "cmaes", "qmc", "grid"):
+        raise _Wrong(keys, f"{sampler} has nothing to search: the space has no parameter. Give one a range.")
+    choices = [one.name for one in named if isinstance(one.parameter, Options)]
+    if sampler == "cmaes" and choices:
+        raise _Wrong(keys, f"cmaes models numbers alone, and {choices[0]} is a choice. Take tpe, gp or nsgaii.")
+    endless = [one.name for one in named if isinstance(one.parameter, FloatRange) and not one.parameter.step]
+    if sampler == "grid" and endless:
+        raise _Wrong(keys, f"grid needs steps, and {endless[0]} has none. Give it a step, or take random.")
 
 
 def _check_limits(spec: SearchSpec) -> None:

@@ -1,5 +1,6 @@
 """SearchSpec: the YAML file of a search, validated. `spec/reading.py` makes it and says what is wrong with a file."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -10,7 +11,9 @@ from raycnn.spec.scoring import Scoring
 from raycnn.spec.space import Space
 from raycnn.spec.trial import DETERMINISTIC, EXCHANGE, SYNC, Model, Optimizer, Spec
 
-Objective = Literal["val/clean_error", "val/corruption_error"]
+Objective = Literal["val/clean_error", "val/corruption_error", "val/clean_loss", "cost/images", "cost/seconds"]
+Sampler = Literal["tpe", "gp", "nsgaii", "nsgaiii", "cmaes", "qmc", "grid", "random"]
+Scheduler = Literal["asha", "hyperband", "median", "none"]
 Auto = Annotated[Literal["auto"], Tag("@word")]
 ByWord = Discriminator(lambda value: "@word" if isinstance(value, str) else "@value")
 
@@ -26,8 +29,8 @@ class Search(Spec):
     """How the space is searched. All objectives are minimised."""
 
     trials: int = Field(default=64, ge=1, description="finished trials wished, the baseline among them")
-    sampler: Literal["tpe", "random"] = "tpe"
-    scheduler: Literal["asha", "none"] = Field(default="asha", description="asha ranks by the first objective")
+    sampler: Sampler = Field(default="tpe", description="docs/search.md says which serves which space")
+    scheduler: Scheduler = Field(default="asha", description="which trials are stopped early; by all objectives")
     grace_epochs: int | None = Field(
         default=None, ge=1, description="no trial is stopped before; default: a ninth of the epochs"
     )
@@ -36,13 +39,26 @@ class Search(Spec):
     corruption_images: int = Field(
         default=1000, ge=1, description="held-out images that are corrupted, 4 x 5 ways each"
     )
-    startup_trials: int = Field(default=10, ge=1, description="random trials before TPE begins")
+    startup_trials: int = Field(default=10, ge=1, description="random trials before tpe, gp or cmaes begin")
+    population: int = Field(default=24, ge=2, description="of nsgaii and nsgaiii: trials of a generation")
+    constraints: list[str] = Field(
+        default=[], description="between parameters, as cutout.size_px * cutout.holes <= 32; others are not trained"
+    )
+    start: list[Path] = Field(
+        default=[], strict=False, description="recipe files whose settings are tried first, after the baseline"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
             raise PydanticCustomError("objectives", "names one twice. Remove it.", {"keys": ("objectives",)})
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise PydanticCustomError(
+                "sampler", "cmaes knows one objective only. Take tpe, gp or nsgaii.", {"keys": ("sampler",)}
+            )
+        if all(objective.startswith("cost/") for objective in self.objectives):
+            raise PydanticCustomError("objectives", "are costs alone. Add val/clean_error.", {"keys": ("objectives",)})
         return self
 
 

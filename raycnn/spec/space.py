@@ -4,8 +4,9 @@ The searchable forms mirror the specs of `spec/trial.py` name by name; the limit
 checked by putting both of its ends into a TrialSpec. Plain data: search/study.py asks Optuna.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -282,6 +283,95 @@ def resolve(node: Any, suggest: Callable[[str, Parameter], Scalar], path: tuple[
     if isinstance(node, Spec):
         return {key: resolve(value, suggest, (*path, key)) for key, value in node if value is not None}
     return node
+
+
+def active(space: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of some parameters' values, those of the branches that were taken."""
+    return {
+        named.name: values[named.name]
+        for named in parameters(space)
+        if named.name in values and all(str(values.get(parent)) == branch for parent, branch in named.condition)
+    }
+
+
+def grid(node: Any) -> Iterator[dict[str, Scalar]]:
+    """Every combination of the values of parameters that have finitely many; of each branch, its own parameters."""
+    asked: dict[str, Scalar] = {}
+    while True:
+        open_ones: list[tuple[str, list[Scalar]]] = []
+
+        def suggest(name: str, parameter: Parameter, open_ones=open_ones, asked=asked) -> Scalar:
+            values = grid_values(parameter)
+            open_ones.append((name, values))
+            return asked.setdefault(name, values[0])
+
+        resolve(node, suggest)
+        taken = dict(open_ones)
+        yield {name: asked[name] for name in taken}
+        # As on an odometer: the last one that can still advance does, and what came after it begins again.
+        while open_ones:
+            name, values = open_ones.pop()
+            place = values.index(asked[name]) + 1
+            if place < len(values):
+                asked[name] = values[place]
+                asked = {key: value for key, value in asked.items() if key in {n for n, _ in open_ones} | {name}}
+                break
+        else:
+            return
+
+
+def grid_values(parameter: Parameter) -> list[Scalar]:
+    """All values of a parameter. Raises ValueError for a range without steps."""
+    if isinstance(parameter, Options):
+        return list(parameter.choice)
+    if isinstance(parameter, IntRange):
+        return list(range(parameter.low, parameter.high + 1, parameter.step))
+    if not parameter.step:
+        raise ValueError("a range without steps has endlessly many values")
+    count = math.floor((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
+    return [parameter.low + index * parameter.step for index in range(count)]
+
+
+def point_of(node: Any, tree: Any, path: tuple[str, ...] = ()) -> dict[str, Scalar]:
+    """The reverse of `resolve`: the values of the parameters of `node` with which it gives the plain tree.
+
+    Raises ValueError where no values do: it names the place, what is wanted and what the space has.
+    """
+    name = parameter_name(path)
+    if isinstance(node, FloatRange | IntRange):
+        if not isinstance(tree, int | float) or not node.low <= tree <= node.high:
+            raise ValueError(f"{name} is {tree}, and the space goes from {node.low:g} to {node.high:g}")
+        return {name: tree}
+    if isinstance(node, Options):
+        if tree not in node.choice:
+            raise ValueError(f"{name} is {tree}, and the space has {', '.join(map(str, node.choice))}")
+        return {name: tree}
+    if (forms := branches(node)) is not None:
+        reasons = []
+        for branch, form in forms.items():
+            below = tree.get(branch) if isinstance(node, OptimizerSpace) and isinstance(tree, dict) else tree
+            if isinstance(node, OptimizerSpace) and below is None:
+                continue
+            try:
+                return {name: branch} | point_of(form, below, (*path, branch))
+            except ValueError as error:
+                reasons.append(str(error))
+        raise ValueError(reasons[-1] if reasons else f"{name} is none of {', '.join(forms)}")
+    if isinstance(node, Empty) or node == "off":
+        if tree is not None:
+            raise ValueError(f"{name} is on, and the space has it off")
+        return {}
+    if isinstance(node, Spec):
+        if not isinstance(tree, dict):
+            raise ValueError(f"{name} is off, and the space has it on")
+        found: dict[str, Scalar] = {}
+        for key, value in node:
+            if value is not None:
+                found |= point_of(value, tree.get(key), (*path, key))
+        return found
+    if tree != node:
+        raise ValueError(f"{name} is {tree}, and the space has {node}")
+    return {}
 
 
 def parameters(node: Any) -> list[Named]:

@@ -142,6 +142,16 @@ class Regularizers(Spec):
         default=0.0, ge=0, le=10, description="radius of sharpness-aware minimisation, a second pass; 0: none"
     )
 
+    @property
+    def passes(self) -> int:
+        """Images that the network sees for each image of a batch: the cost of a step."""
+        count = 3 if self.augmix and self.augmix.jsd_weight else 1
+        if self.rotation:
+            # Of all four views, the upright one is the image itself, unless that was mixed or has views of its own.
+            shared = self.rotation.views == 4 and not self.mixup and not self.cutmix and count == 1
+            count += self.rotation.views - shared
+        return count * (2 if self.sam_rho else 1)
+
 
 class Sgd(Spec):
     """SGD with momentum."""

@@ -1,13 +1,16 @@
 """The study: what it asks, keeps, and takes up again after a kill."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
+from raycnn.errors import SpecError
 from raycnn.search.front import finalists, fronts
 from raycnn.search.importance import importances
-from raycnn.search.study import Study, baseline_spec, derived_seed, read_trials
+from raycnn.search.study import Asked, Study, baseline_spec, derived_seed, read_trials
 from raycnn.search.table import trials_table
 from raycnn.spec.reading import search_from_text
 from raycnn.spec.search import SearchSpec
@@ -159,3 +162,135 @@ def test_study_without_completed_trials_has_no_finalists(run, spec):
     assert asked
     study.complete(asked.number, METRICS, {})
     assert finalists(study.trials(), 3) == []
+
+
+def changed(spec: SearchSpec, **search: Any) -> SearchSpec:
+    return spec.model_copy(update={"search": spec.search.model_copy(update=search)})
+
+
+def error_of(asked: Asked) -> dict[str, float]:
+    """Made up: small for mixup of 0.4, and for the right learning rate of SGD."""
+    error = 0.3 if asked.parameters.get("optimizer") == "adamw" else 0.1
+    error += 0.1 * abs(math.log10(asked.parameters.get("optimizer.sgd.lr", 1.0) / 0.1))
+    return {
+        "val/clean_error": error,
+        "val/corruption_error": 1.2 * error + 0.1 * (asked.parameters.get("mixup") == "off"),
+    }
+
+
+def run_out(study: Study) -> list[Asked]:
+    found = []
+    while asked := study.ask():
+        study.complete(asked.number, error_of(asked), {"seconds": 1.0})
+        found.append(asked)
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random"])
+def test_every_sampler_serves_a_space_with_branches_and_asks_for_nothing_twice(run, spec, sampler):
+    asked = run_out(Study(run, changed(spec, sampler=sampler, trials=16, population=6)))
+    assert [one.number for one in asked] == list(range(16))
+    settings = [one.spec.model_copy(update={"seed": 0}) for one in asked]
+    assert all(one not in settings[:place] for place, one in enumerate(settings))
+    for one in asked[1:]:
+        assert ("mixup.alpha" in one.parameters) == (one.parameters["mixup"] == "on")
+    rows = trials_table(run).to_dict("records")
+    for row, one in zip(rows, asked, strict=True):
+        for name in ("mixup.alpha", "optimizer.sgd.lr", "optimizer.adamw.lr"):
+            value = row[f"param:{name}"]
+            assert value == one.parameters[name] if name in one.parameters else value != value
+
+
+def test_cmaes_serves_numbers_and_one_objective(run):
+    text = (
+        SPACE.split("space:")[0] + "space: {optimizer: {sgd: {lr: {type: float, low: 0.01, high: 1.0, log: true}}}}\n"
+    )
+    text += "search: {sampler: cmaes, trials: 25, startup_trials: 4, objectives: [val/clean_error]}\n"
+    asked = run_out(Study(run, search_from_text(text, "t")))
+    last = [abs(math.log10(one.parameters["optimizer.sgd.lr"] / 0.1)) for one in asked[-8:]]
+    assert sum(last) / 8 < 0.5  # it has moved to where the error is low
+
+
+def test_a_grid_is_searched_to_its_end_and_a_resumed_one_goes_on(run):
+    text = SPACE.replace("{type: float, low: 0.1, high: 1.0, log: true}", "{choice: [0.2, 0.4]}")
+    text = text.replace("{type: float, low: 0.01, high: 1.0, log: true}", "{choice: [0.1, 0.3]}")
+    text = text.replace("{type: float, low: 1e-4, high: 1e-2, log: true}", "0.001")
+    spec = search_from_text(text.replace("trials: 30", "trials: 99, sampler: grid"), "t")
+    first = Study(run, spec)
+    some = []
+    for _ in range(7):
+        asked = first.ask()
+        assert asked
+        first.complete(asked.number, error_of(asked), {})
+        some.append(asked)
+    second = Study(run, spec)
+    rest = run_out(second)
+    points = [tuple(sorted(one.parameters.items())) for one in [*some, *rest][1:]]
+    assert len(points) == len(set(points)) == 3 * 2 * 3
+    assert "every point of the grid" in second.exhausted
+
+
+def test_what_breaks_a_constraint_is_not_trained_and_does_not_count(run, spec):
+    constrained = changed(spec, constraints=["optimizer.sgd.lr < 0.1", "optimizer.adamw.lr < 1e-3"], sampler="random")
+    asked = run_out(Study(run, constrained))
+    assert len(asked) == len(read_trials(run)) == 30
+    assert all(one.parameters.get("optimizer.sgd.lr", 0) < 0.1 for one in asked)
+    assert asked[-1].number > 29  # numbers of those passed over are left out
+
+
+def test_constraints_that_nothing_keeps_are_told(run, spec):
+    study = Study(run, changed(spec, constraints=["optimizer == 'muon'"]))
+    assert study.ask()
+    with pytest.raises(SpecError, match="100 settings in a row broke one"):
+        study.ask()
+
+
+def test_a_space_that_is_used_up_ends_the_search(run):
+    text = SPACE.split("space:")[0] + "space: {optimizer: {sgd: {lr: {choice: [0.1, 0.3]}}}}\nsearch: {trials: 9}\n"
+    study = Study(run, search_from_text(text, "t"))
+    assert len(run_out(study)) == 3  # the baseline has 0.2
+    assert "the space is used up" in study.exhausted
+
+
+RECIPE = """
+name: r
+data: {name: cifar10}
+training:
+  {model: resnet18, epochs: 9, batch_size: 128, regularizers: {mixup: {alpha: 0.5}}, optimizer: {sgd: {lr: 0.05}}}
+"""
+
+
+def test_settings_of_recipes_are_tried_right_after_the_baseline(run, spec):
+    (run / "mine.yaml").write_text(RECIPE)
+    study = Study(run, changed(spec, start=[run / "mine.yaml"]))
+    baseline, first, second = study.ask(), study.ask(), study.ask()
+    assert baseline
+    assert first
+    assert second
+    assert baseline.kind == "baseline"
+    assert first.parameters == {
+        "mixup": "on",
+        "mixup.alpha": 0.5,
+        "label_smoothing": 0.0,
+        "optimizer": "sgd",
+        "optimizer.sgd.lr": 0.05,
+    }
+    assert first.spec.optimizer.chosen.lr == 0.05
+    assert second.parameters != first.parameters
+
+
+def test_the_sampler_learns_from_an_earlier_run_which_is_no_part_of_this_one(run, spec, tmp_path_factory):
+    run_out(Study(run, spec))
+    later = tmp_path_factory.mktemp("later")
+    study = Study(later, changed(spec, trials=12), earlier=[run])
+    asked = run_out(study)
+    assert len(asked) == len(read_trials(later)) == 12
+    assert asked[0].kind == "baseline"
+    # No random start: the model knows of thirty trials, of which SGD's were the best.
+    assert sum(one.parameters.get("optimizer") == "sgd" for one in asked[1:]) >= 8
+    with pytest.raises(SpecError, match="has begun already"):
+        Study(later, spec, earlier=[run])
+    with pytest.raises(SpecError, match="has other objectives"):
+        Study(tmp_path_factory.mktemp("x"), changed(spec, objectives=["val/clean_error"]), earlier=[run])
+    with pytest.raises(SpecError, match="holds no search"):
+        Study(tmp_path_factory.mktemp("y"), spec, earlier=[run.parent])
