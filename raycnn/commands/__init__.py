@@ -18,15 +18,18 @@ USER_ERROR, INTERRUPTED = 2, 130
 def main() -> None:
     """The entry point of `raycnn`. A user's own model is found in the current folder, as with `python -m raycnn`."""
     sys.path.insert(0, str(Path.cwd()))
+    from raycnn.commands.ablate import ablate
     from raycnn.commands.compare import compare
     from raycnn.commands.corrupt import corrupt
+    from raycnn.commands.export import export
     from raycnn.commands.fetch import fetch
     from raycnn.commands.report import report
+    from raycnn.commands.reproduce import reproduce
     from raycnn.commands.score import score
     from raycnn.commands.train import train
     from raycnn.commands.tune import tune
 
-    run(tune, train, score, compare, report, fetch, corrupt)
+    run(tune, train, score, compare, report, ablate, export, reproduce, fetch, corrupt)
 
 
 def run(*commands: Callable[..., None]) -> NoReturn:

@@ -1,8 +1,9 @@
 """Scores of some models as text: a table for each number, and what may be said of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from raycnn.reporting.score_words import difference_short, estimate_words, interval_words, verdict
+from raycnn.reporting.score_words import difference_short, estimate_words, interval_words, p_words, verdict
+from raycnn.robustness.statistics import Comparison
 from raycnn.robustness.summary import Measure, models
 
 
@@ -28,6 +29,21 @@ def measures_text(every: Sequence[Measure], reference: str | None = None) -> lis
         if len(names) > 1:
             lines.append(f"  {verdict(measure)}")
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def effects_text(every: Sequence[tuple[Measure, Mapping[str, Comparison]]]) -> list[str]:
+    """Lines: the effects of a factorial on each number."""
+    lines: list[str] = []
+    for measure, effects in every:
+        seeds = next(iter(effects.values())).seeds[0]
+        unit = "points" if measure.share else ""
+        lines += ["", f"{measure.title}  [{measure.key}, {measure.images:,} images, {seeds} seeds]"]
+        rows = [["effect of", unit, "95 % interval", "p, Holm"]]
+        for name, one in effects.items():
+            difference, _, interval = difference_short(one, measure.share).partition(" ")
+            rows.append([name, difference, interval, p_words(one)])
+        lines += _aligned(rows)
+    return lines[1:]
 
 
 def _difference(measure: Measure, ours: str, theirs: str) -> str:

@@ -97,6 +97,31 @@ def compare(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic = itself)
     return _compared(ours, theirs, statistic, np.subtract, nothing=0.0)
 
 
+def contrast(cells: Sequence[np.ndarray], weights: Sequence[float], statistic: Statistic = itself) -> Comparison:
+    """A weighted sum of models' values, such as an effect of a factorial experiment; 0 where there is no effect.
+
+    cells: samples of each model, all on the same images. weights: one for each, summing to 0. seeds of the result: the
+    fewest and the most. Raises ValueError where the images are not as many.
+    """
+    images = {samples.shape[1] for samples in cells}
+    if len(images) > 1:
+        raise ValueError(f"models are compared on the same images, got {sorted(images)}")
+    of_seeds = [
+        weight * statistic(samples.mean(axis=1, dtype=np.float64))
+        for samples, weight in zip(cells, weights, strict=True)
+    ]
+    drawn = [
+        weight * np.concatenate([statistic(block) for block in _resampled(samples)])
+        for samples, weight in zip(cells, weights, strict=True)
+    ]
+    value = float(sum(values.mean() for values in of_seeds))
+    errors = _errors(np.sum([by_seed.mean(axis=1) for by_seed in drawn], axis=0), drawn, of_seeds)
+    low, high = value + _ends(errors)
+    p = _two_sided(value + errors, 0.0)
+    counts = [len(samples) for samples in cells]
+    return Comparison(value, float(low), float(high), p, p, (min(counts), max(counts)), images.pop())
+
+
 def compare_ratio(
     ours: np.ndarray, theirs: np.ndarray, ratio: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> Comparison:
@@ -141,9 +166,13 @@ def _compared(
     of_ours, of_theirs = (np.concatenate(blocks) for blocks in drawn)
     errors = _errors(of_ours.mean(axis=1), [of_ours, of_theirs], of_seeds)
     low, high = value + _ends(errors)
-    beyond = min((value + errors <= nothing).sum(), (value + errors >= nothing).sum())
-    p = float(min(1.0, 2 * (beyond + 1) / (len(errors) + 1)))
+    p = _two_sided(value + errors, nothing)
     return Comparison(value, float(low), float(high), p, p, (len(ours), len(theirs)), ours.shape[1])
+
+
+def _two_sided(values: np.ndarray, nothing: float) -> float:
+    beyond = min((values <= nothing).sum(), (values >= nothing).sum())
+    return float(min(1.0, 2 * (beyond + 1) / (len(values) + 1)))
 
 
 def _ends(errors: np.ndarray) -> np.ndarray:

@@ -135,7 +135,14 @@ def _train(
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
         write_manifest(
-            run, {**circumstances(resources), "data": ready.facts(), "workers": shape.workers, "slots": planned}
+            run,
+            {
+                **circumstances(resources),
+                "data": ready.facts(),
+                "workers": shape.workers,
+                "threads": shape.cpus,
+                "slots": planned,
+            },
         )
         pool.post(ready.preparation(shape.cpus, len(resources.nodes)))
         dashboard = StudyDashboard(run)

@@ -2,15 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from command import Search, processes
 from optuna.trial import TrialState
+
+from raycnn.robustness.results import read_outcomes
+from raycnn.training.checkpoint import load_classifier
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -100,6 +107,80 @@ def test_finals_train_on_all_images_with_the_same_seeds_for_all_models(whole):
     assert len({frozenset(s) for s in seeds.values()}) == 1
     log = (whole.run / rows[0]["directory"] / "metrics.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["images"] == 4 * 1400
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "raycnn", *arguments], capture_output=True, text=True)
+
+
+def test_a_trial_is_reproduced_bit_for_bit(whole):
+    done = run_command("reproduce", str(whole.run), "0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Reproduced: all 4 epochs are equal bit for bit."
+    assert run_command("reproduce", str(whole.run), "77").returncode == 2
+
+
+def test_a_trial_that_was_otherwise_is_told(whole, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(whole.run, copied)
+    log = copied / "trials" / "0" / "metrics.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records[1]["metrics"]["val/clean_error"] += 0.005
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = run_command("reproduce", str(copied), "0")
+    assert done.returncode == 1
+    assert "Not bit for bit: 1 of 4 epochs differ, errors by at most 0.50 points. The first: epoch 2" in done.stdout
+
+
+def test_a_finalist_is_exported_and_answers_as_it_did_here(whole, tmp_path):
+    done = run_command("export", str(whole.run), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "model.json",
+        "model.pt2",
+        "model.safetensors",
+    ]
+    card = (tmp_path / "README.md").read_text()
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert facts["source"].endswith("training 0")
+    assert "| test images: error |" in card
+    assert "disc" in card
+    model = facts["source"].partition(",")[0]
+    classifier = load_classifier(whole.run / "finals" / model / "seed-0" / "checkpoint.pt")
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        answers = torch.export.load(tmp_path / "model.pt2").module()(images)
+        torch.testing.assert_close(answers, classifier(images), rtol=1e-4, atol=1e-4)
+    wrong = run_command("export", str(whole.run), "--model", "trial-999")
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+    assert "the finals have no trial-999. Choose from baseline, trial-" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_the_factorial_at_the_optimum_is_trained_scored_and_resumed(whole, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(whole.run, copied)
+    done = run_command("ablate", str(copied), "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    assert "test images: error  [test/clean_error, 200 images, 2 seeds]" in done.stdout
+    rows = pd.read_parquet(copied / "ablation" / "effects.parquet")
+    factors = set(rows["effect"])
+    assert factors <= {"cutout", "mixup", "cutout x mixup"}
+    cells = pd.read_parquet(copied / "ablation" / "robustness.parquet").groupby("model")["seed"].nunique()
+    assert set(cells) == {2}
+    # The effect of the first factor, by hand.
+    outcomes = read_outcomes(copied / "ablation")["clean", "clean", 0, "wrong"]
+    factor = min(factors, key=len)
+    on = [values.mean() for (model, _), values in outcomes.items() if factor in model.split("+")]
+    off = [values.mean() for (model, _), values in outcomes.items() if factor not in model.split("+")]
+    effect = rows[(rows["measure"] == "test/clean_error") & (rows["effect"] == factor)]["difference"].item()
+    assert effect == pytest.approx(sum(on) / len(on) - sum(off) / len(off), abs=1e-6)
+    again = run_command("ablate", str(copied), "--seeds", "2")
+    assert again.returncode == 0
+    assert "everything is scored already" in again.stdout
+    assert "final 1/" not in again.stdout
 
 
 def test_same_command_on_a_finished_run_trains_nothing_again(whole):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raycnn.robustness.statistics import Comparison, compare, compare_ratio, corrected, estimate
+from raycnn.robustness.statistics import Comparison, compare, compare_ratio, contrast, corrected, estimate
 
 
 def _binary(seed: int, seeds: int, images: int, errors: float) -> np.ndarray:
@@ -135,3 +135,32 @@ def test_other_images_cannot_be_compared():
 def test_the_same_numbers_come_of_the_same_outcomes():
     wrong = _binary(8, 2, 300, 0.2)
     assert estimate(wrong) == estimate(wrong)
+
+
+def test_a_contrast_of_two_models_is_their_comparison():
+    a, b = _binary(10, 3, 400, 0.3), _binary(11, 3, 400, 0.4)
+    found, wanted = contrast([a, b], [1, -1]), compare(a, b)
+    assert (found.difference, found.low, found.high, found.p) == pytest.approx(
+        (wanted.difference, wanted.low, wanted.high, wanted.p)
+    )
+
+
+def test_effects_of_a_factorial_are_those_that_were_put_in():
+    random = np.random.default_rng(0)
+    difficulty = random.normal(size=2000)
+    cells = {
+        (a, b): difficulty - 0.3 * a - 0.1 * b + 0.2 * a * b + 0.02 * random.normal(size=(3, 2000))
+        for a in (0, 1)
+        for b in (0, 1)
+    }
+    effects = {
+        "a": [(2 * a - 1) / 2 for a, _ in cells],
+        "b": [(2 * b - 1) / 2 for _, b in cells],
+        "a and b": [(2 * a - 1) * (2 * b - 1) / 2 for a, b in cells],
+    }
+    found = {name: contrast(list(cells.values()), weights) for name, weights in effects.items()}
+    # A main effect is the mean over the other factor; an interaction, half the difference of the effects.
+    assert found["a"].difference == pytest.approx(-0.3 + 0.1, abs=0.01)
+    assert found["b"].difference == pytest.approx(-0.1 + 0.1, abs=0.01)
+    assert found["a and b"].difference == pytest.approx(0.1, abs=0.01)
+    assert [found[name].real for name in effects] == [True, False, True]

@@ -1,0 +1,33 @@
+"""`raycnn reproduce`: a trial trained again, and held against what it was."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raycnn.errors import DataError
+
+
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    trial: Annotated[int, typer.Argument(help="Number of the trial; 0 is the baseline.")],
+    data: Annotated[Path | None, typer.Option(help="Where the images are. Default: as in the search.")] = None,
+) -> None:
+    """Train a trial again in this process from what its run directory says, and compare it epoch by epoch.
+
+    On processors it comes out bit for bit, with the same versions, as many threads and one worker; on GPUs with
+    trainer.deterministic.
+    """
+    from raycnn.search.reproduction import reproduce as again
+
+    if not (run / "study.journal").exists():
+        raise DataError(f"{run}: holds no search (no study.journal). Give the directory of a run.")
+    found = again(run.absolute(), trial, data.absolute() if data else None, lambda line: print(line, flush=True))
+    if found.alike == found.epochs:
+        print(f"Reproduced: all {found.epochs} epochs are equal bit for bit.")
+        return
+    print(
+        f"Not bit for bit: {found.epochs - found.alike} of {found.epochs} epochs differ, errors by at most "
+        f"{100 * found.largest:.2f} points. The first: {found.differences[0]}"
+    )
+    raise typer.Exit(1)

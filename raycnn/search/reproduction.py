@@ -1,0 +1,114 @@
+"""A trial of a search, trained again from what its run directory says, and held against what it was."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycnn.errors import DataError, SpecError
+from raycnn.search.images import search_images
+from raycnn.search.scheduler import rung_epochs
+from raycnn.search.study import read_trials
+from raycnn.spec.reading import read_search
+from raycnn.spec.trial import TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """epochs: as many as the trial had. alike: of those, how many have equal metrics and loss, bit for bit.
+
+    largest: the largest difference of an error, a fraction of 1.
+    """
+
+    epochs: int
+    alike: int
+    largest: float
+    differences: tuple[str, ...]
+
+
+def reproduce(run: Path, number: int, root: Path | None, say: Callable[[str], None]) -> Reproduction:
+    """Train trial `number` of a run again in this process, for as many epochs as it had, and compare each epoch.
+
+    The new training leaves nothing behind. Raises SpecError, DataError where the run, the trial or the images
+    are not what they were.
+    """
+    import torch
+
+    from raycnn.training.checkpoint import EpochRecord
+    from raycnn.training.loop import train
+    from raycnn.training.resident import training_data
+
+    spec = read_search(run / "spec.yaml")
+    training, before = _trial(run, number)
+    manifest: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    images = search_images(spec, root, run)
+    facts = manifest.get("data", {})
+    for name, now in (("digest", images.data.digest), ("split_digest", images.split.digest)):
+        if facts.get(name) not in (None, now):
+            raise DataError(f"{run}: the images are others than they were ({name}). Name the right ones with --data.")
+    _say_what_differs(manifest, say)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = manifest.get("threads")
+    if threads:
+        torch.set_num_threads(max(1, round(threads)))
+    corrupted = None if images.corrupted is None else _mapped(images.corrupted)
+    data = training_data(images.data, images.split.train, images.split.validation, corrupted, device)
+    differences: list[str] = []
+    alike, largest = 0, 0.0
+
+    class Enough(Exception):
+        pass
+
+    def on_epoch(record: EpochRecord) -> None:
+        nonlocal alike, largest
+        was = before[record.epoch]
+        now = {"train_loss": record.train_loss, **record.metrics}
+        gaps = {name: abs(value - was[name]) for name, value in now.items() if name in was}
+        errors = [gap for name, gap in gaps.items() if name.endswith("_error")]
+        largest = max([largest, *errors])
+        if any(gaps.values()):
+            words = ", ".join(f"{name} {was[name]:.6g} and now {now[name]:.6g}" for name, gap in gaps.items() if gap)
+            differences.append(f"epoch {record.epoch}: {words}")
+        alike += not any(gaps.values())
+        error = record.metrics["val/clean_error"]
+        told = "as it was" if not any(gaps.values()) else f"was {100 * was['val/clean_error']:.2f} %"
+        say(f"epoch {record.epoch}/{len(before)}  validation error {100 * error:.2f} %  {told}")
+        if record.epoch == len(before):
+            raise Enough
+
+    with contextlib.suppress(Enough):
+        train(training, data, device, corruption_epochs=frozenset(rung_epochs(spec)), on_epoch=on_epoch, note=say)
+    return Reproduction(len(before), alike, largest, tuple(differences))
+
+
+def _trial(run: Path, number: int) -> tuple[TrialSpec, dict[int, dict[str, float]]]:
+    """What was trained, and what it gave in each epoch."""
+    found = next((trial for trial in read_trials(run) if trial.number == number), None)
+    if found is None or "spec" not in found.user_attrs:
+        raise SpecError(f"{run}: has no trial {number}. Choose one from trials.parquet.")
+    log = run / "trials" / str(number) / "metrics.jsonl"
+    if not log.exists():
+        raise DataError(f"{log}: is missing, so there is nothing to hold a new training against.")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    before = {record["epoch"]: {"train_loss": record["train_loss"], **record["metrics"]} for record in records}
+    if sorted(before) != list(range(1, len(before) + 1)) or not before:
+        raise DataError(f"{log}: lacks epochs. Choose another trial.")
+    return TrialSpec.model_validate_json(found.user_attrs["spec"]), before
+
+
+def _say_what_differs(manifest: dict[str, Any], say: Callable[[str], None]) -> None:
+    from importlib.metadata import version
+
+    for name in ("torch", "numpy"):
+        if manifest.get(name) not in (None, version(name)):
+            say(f"{name} was {manifest[name]} and is {version(name)}")
+    if manifest.get("workers", 1) > 1:
+        say(f"it was trained by {manifest['workers']} workers and is now by one: sums will be rounded otherwise")
+
+
+def _mapped(path: Path) -> Any:
+    import numpy as np
+
+    return np.load(path, mmap_mode="r", allow_pickle=False)
