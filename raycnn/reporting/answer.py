@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raycnn.reporting.figures import pareto
+from raycnn.reporting.luck import luck_sentences
 from raycnn.reporting.results import Run, Trial
 from raycnn.reporting.score_words import difference_words, estimate_words
 from raycnn.reporting.words import objective_words, value_words
@@ -55,6 +56,7 @@ def answer(run: Run, every: Sequence[Measure]) -> Answer:
         for place, (measure, pairs) in enumerate(zip(spoken, found, strict=True))
     ]
     sentences.append(_choice(run, trial))
+    sentences += luck_sentences(run, trial, clean)
     sentences += _seed_sentences(spoken, trial.name)
     verdicts = [_verdict(pairs.get((trial.name, BASELINE))) for pairs in found]
     return Answer(_headline(trial.name, places, verdicts), (*sentences, *_data_sentences(run)))

@@ -23,7 +23,10 @@ from raycnn.spec.space import IntRange, Options, Parameter, parameters
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A finished trial. objectives: last measured errors, fractions in [0, 1]. parameters: of the branches taken."""
+    """A finished trial. objectives: last measured errors, fractions in [0, 1]. parameters: of the branches taken.
+
+    repeats: the last metrics of each training, where there were several; objectives are then their means.
+    """
 
     number: int
     kind: str
@@ -37,6 +40,7 @@ class Trial:
     started: datetime | None
     finished: datetime | None
     seed: int
+    repeats: tuple[Mapping[str, float], ...] = ()
 
     @property
     def name(self) -> str:
@@ -184,6 +188,7 @@ def _trials(path: Path, spec: SearchSpec) -> tuple[Trial, ...]:
             started=row.get("started"),
             finished=row.get("finished"),
             seed=row["seed"],
+            repeats=tuple(json.loads(row["repeats"])) if row.get("repeats") else (),
         )
         for row in _rows(path)
     ]

@@ -33,8 +33,9 @@ def estimate(spec: SearchSpec, root: Path | None) -> Estimate | None:
         per_final_epoch = total // spec.budget.batch_size * spec.budget.batch_size
         finals = (spec.finals.top + 1) * spec.finals.seeds * epochs * per_final_epoch
     searched = spec.search.trials - 1
-    likely = spec.budget.epochs + searched * _expected_epochs(spec)
-    return Estimate(round(likely * per_epoch), spec.search.trials * spec.budget.epochs * per_epoch, finals)
+    whole = spec.budget.epochs * spec.search.repeats
+    likely = whole + searched * _expected_epochs(spec)
+    return Estimate(round(likely * per_epoch), spec.search.trials * whole * per_epoch, finals)
 
 
 def _expected_epochs(spec: SearchSpec) -> float:
@@ -43,11 +44,11 @@ def _expected_epochs(spec: SearchSpec) -> float:
     wished = range(1, max(2, spec.search.trials)) if spec.search.scheduler == "hyperband" else (1,)
     totals = []
     for number in wished:
-        share, before, expected = 1.0, 0, 0.0
+        last, share, before, expected = 1.0, 1.0, 0, 0.0
         for rung in (*own_rungs(spec, number), spec.budget.epochs):
             expected += share * (rung - before)
-            share, before = share / factor, rung
-        totals.append(expected)
+            last, share, before = share, share / factor, rung
+        totals.append(expected + last * (spec.search.repeats - 1) * spec.budget.epochs)
     return statistics.mean(totals)
 
 

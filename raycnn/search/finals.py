@@ -9,7 +9,8 @@ from typing import Any
 
 from raycnn.search.front import finalists
 from raycnn.search.observer import Observer
-from raycnn.search.study import Study, derived_seed
+from raycnn.search.seeds import derived_seed
+from raycnn.search.study import Study
 from raycnn.search.trainable import trial_name
 from raycnn.search.worker import Training
 from raycnn.slots.client import run as run_task

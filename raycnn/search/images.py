@@ -9,7 +9,7 @@ import numpy as np
 
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
-from raycnn.search.study import derived_seed
+from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.search import Finals, SearchSpec

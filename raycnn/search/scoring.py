@@ -18,7 +18,7 @@ from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units
 from raycnn.search.rundir import record_openings, write_manifest
-from raycnn.search.study import derived_seed
+from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals
 

@@ -1,5 +1,6 @@
 """The Tune Searcher over the study: Tune asks it for trials and tells it results; the study keeps them."""
 
+import json
 import math
 import statistics
 import time
@@ -24,6 +25,7 @@ class _Running:
     seconds: float = 0.0
     outcome: str = ""
     reason: str = ""
+    repeats: list[dict[str, float]] = field(default_factory=list)  # last metrics of each training
 
 
 class StudySearcher(Searcher):
@@ -75,7 +77,13 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         running = self._running[trial_id]
         if "outcome" in result:
+            if running.outcome:
+                return  # Tune hands a trial's last result in again when it ends
             running.outcome, running.reason = result["outcome"], result["reason"]
+            running.repeats = json.loads(result["repeats"])
+            running.seconds += result["train/seconds"]
+            if len(running.repeats) > 1:
+                running.metrics.update(_means(running.repeats))
         elif result["epoch"] > running.epoch:  # Tune hands a trial's last result in again when it ends
             running.epoch, running.images = result["epoch"], result["images"]
             running.seconds += result["train/seconds"]
@@ -95,7 +103,13 @@ class StudySearcher(Searcher):
             self.hopeless = running.reason
             return
         number, metrics = running.asked.number, running.metrics
-        spent = {"epochs": running.epoch, "images": running.images, "seconds": round(running.seconds, 3)}
+        spent: dict[str, Any] = {
+            "epochs": running.epoch,
+            "images": running.images * max(1, len(running.repeats)),
+            "seconds": round(running.seconds, 3),
+        }
+        if len(running.repeats) > 1:
+            spent["repeats"] = running.repeats
         if running.outcome == "done" and all(
             math.isfinite(metrics.get(o, math.nan)) for o in self._spec.search.objectives
         ):
@@ -132,3 +146,8 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _means(repeats: list[dict[str, float]]) -> dict[str, float]:
+    names = set.intersection(*map(set, repeats))
+    return {name: statistics.fmean(one[name] for one in repeats) for name in names}

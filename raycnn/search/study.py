@@ -5,7 +5,6 @@ checkpoint. One writer: whoever holds the run directory's lock.
 """
 
 import contextlib
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from raycnn.errors import SpecError
+from raycnn.search.seeds import derived_seed
 from raycnn.spec.constraints import parse
 from raycnn.spec.reading import read_recipe, read_search, trial_spec
 from raycnn.spec.search import SearchSpec
@@ -196,16 +196,17 @@ class Study:
                 found[trial.number] = tuple(at_rung[metric] for metric in metrics)
         return found
 
-    def complete(self, number: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
-        """The trial ran to its end. `metrics` holds every objective; `spent`: epochs, images, seconds."""
+    def complete(self, number: int, metrics: dict[str, float], spent: dict[str, Any]) -> None:
+        """The trial ran to its end. `metrics` holds every objective; `spent`: epochs, images, seconds, and the metrics
+        of its repeats."""
         values = [metrics[objective] for objective in self._search.search.objectives]
         self._finish(number, TrialState.COMPLETE, metrics, spent, values)
 
-    def prune(self, number: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
+    def prune(self, number: int, metrics: dict[str, float], spent: dict[str, Any]) -> None:
         """The scheduler stopped the trial."""
         self._finish(number, TrialState.PRUNED, metrics, spent)
 
-    def fail(self, number: int, reason: str, metrics: dict[str, float], spent: dict[str, float]) -> None:
+    def fail(self, number: int, reason: str, metrics: dict[str, float], spent: dict[str, Any]) -> None:
         """The trial failed, for `reason` on one line."""
         self._running[number].set_user_attr("reason", reason)
         self._finish(number, TrialState.FAIL, metrics, spent)
@@ -215,7 +216,7 @@ class Study:
         number: int,
         state: TrialState,
         metrics: dict[str, float],
-        spent: dict[str, float],
+        spent: dict[str, Any],
         values: list[float] | None = None,
     ) -> None:
         trial = self._running.pop(number)
@@ -305,11 +306,6 @@ def baseline_spec(spec: SearchSpec) -> TrialSpec:
     published = Sgd(lr=0.1 * spec.budget.batch_size / 128, momentum=0.9, weight_decay=5e-4, nesterov=True)
     optimizer = spec.baseline or Optimizer(sgd=published)
     return trial_spec(spec, {"optimizer": optimizer}, seed=derived_seed(spec.search.seed, "trial 0"))
-
-
-def derived_seed(seed: int, purpose: str) -> int:
-    """One number for each purpose, all from the search's seed."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
 def distribution(form: Parameter) -> BaseDistribution:

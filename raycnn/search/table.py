@@ -44,6 +44,7 @@ def trials_table(run: Path) -> pd.DataFrame:
                 "started": trial.datetime_start,
                 "finished": trial.datetime_complete,
                 "seed": resolved.get("seed", 0),
+                "repeats": json.dumps(known["repeats"]) if "repeats" in known else None,
             }
         )
     table = pd.DataFrame(rows)

@@ -44,6 +44,9 @@ class Search(Spec):
     constraints: list[str] = Field(
         default=[], description="between parameters, as cutout.size_px * cutout.holes <= 32; others are not trained"
     )
+    repeats: int = Field(
+        default=1, ge=1, le=100, description="trainings of each setting that is not stopped early; objectives are means"
+    )
     start: list[Path] = Field(
         default=[], strict=False, description="recipe files whose settings are tried first, after the baseline"
     )

@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from raycnn.errors import SpecError
 from raycnn.search.front import finalists, fronts
 from raycnn.search.importance import importances
-from raycnn.search.study import Asked, Study, baseline_spec, derived_seed, read_trials
+from raycnn.search.seeds import derived_seed
+from raycnn.search.study import Asked, Study, baseline_spec, read_trials
 from raycnn.search.table import trials_table
 from raycnn.spec.reading import search_from_text
 from raycnn.spec.search import SearchSpec
