@@ -2,17 +2,30 @@
 
 import math
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 
 def fronts(values: list[tuple[float, ...]]) -> list[list[int]]:
     """Indices of `values` (all minimised) by front: the first holds those that none dominates, and so on."""
-    left = list(range(len(values)))
+    if not values:
+        return []
+    points = np.array(values, dtype=float)
+    # beats[i, j]: i is nowhere worse than j, and somewhere better. A thousand trials take milliseconds.
+    beats = np.ones((len(points), len(points)), dtype=bool)
+    better = np.zeros_like(beats)
+    for column in points.T:
+        beats &= column[:, None] <= column[None, :]
+        better |= column[:, None] < column[None, :]
+    beats &= better
+    beaten_by = beats.sum(axis=0)
+    left = np.ones(len(points), dtype=bool)
     sorted_fronts = []
-    while left:
-        front = [i for i in left if not any(_dominates(values[j], values[i]) for j in left)]
-        sorted_fronts.append(front)
-        left = [i for i in left if i not in front]
+    while left.any():
+        front = np.flatnonzero(left & (beaten_by == 0))
+        sorted_fronts.append(front.tolist())
+        left[front] = False
+        beaten_by -= beats[front].sum(axis=0)
     return sorted_fronts
 
 
@@ -58,10 +71,6 @@ def finalists(trials: list[FrozenTrial], top: int) -> list[FrozenTrial]:
         extremes = [min(front, key=lambda i: values[i][k]) for k in range(len(values[0]))] if place == 0 else []
         order += list(dict.fromkeys([by_sum[0], *extremes, *by_sum]))
     return [done[i] for i in order[:top]]
-
-
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
 
 
 def _scaled_sums(values: list[tuple[float, ...]]) -> list[float]:

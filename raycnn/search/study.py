@@ -81,6 +81,7 @@ class Study:
                 # The public interface cannot put a trial back; the storage's own method can.
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self._running: dict[int, optuna.Trial] = {}
+        self._settings: dict[int, str] = {}  # of trials, by number, for what is asked for twice
         self.exhausted = ""
 
     def trials(self) -> list[FrozenTrial]:
@@ -170,13 +171,10 @@ class Study:
                 raise SpecError(f"search.constraints: {error}. Rewrite it.") from None
         own = _setting(asked.spec.model_dump_json())
         for trial in trials:
-            if (
-                trial.number != asked.number
-                and "spec" in trial.user_attrs
-                and _setting(trial.user_attrs["spec"]) == own
-            ):
-                return f"is the setting of trial {trial.number}"
-        return ""
+            if trial.number not in self._settings and "spec" in trial.user_attrs:
+                self._settings[trial.number] = _setting(trial.user_attrs["spec"])
+        same = [number for number, setting in self._settings.items() if setting == own and number != asked.number]
+        return f"is the setting of trial {same[0]}" if same else ""
 
     def _pass_over(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("kind", PASSED_OVER)
