@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from raycnn.errors import SpecError
+from raycnn.errors import DataError, SpecError
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.constraints import parse
 from raycnn.spec.reading import read_recipe, read_search, trial_spec
@@ -225,11 +225,14 @@ class Study:
 
 
 def open_storage(journal: Path) -> JournalStorage:
-    """The journal's storage, after mending what a killed writer may have left: half a line, a lock."""
-    _cut_torn_line(journal)
+    """The journal's storage, after mending what a killed writer has left: half a line, a lock. Raises DataError."""
+    _mend(journal)
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    with _experimental():
-        return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        with _experimental():
+            return JournalStorage(JournalFileBackend(str(journal)))
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{journal}: is damaged ({error!r}). Restore it from a copy, or give another --run.") from error
 
 
 def read_trials(directory: Path) -> list[FrozenTrial]:
@@ -349,12 +352,33 @@ def _experimental() -> Iterator[None]:
         yield
 
 
-def _cut_torn_line(journal: Path) -> None:
-    """Changes the file: drops an unfinished last line, whose record its writer never saw succeed."""
+def _mend(journal: Path) -> None:
+    """Changes the file: drops a damaged end, whose record its writer never saw succeed; keeps it beside the file.
+
+    Raises DataError where a line before the end is damaged.
+    """
     if not journal.exists():
         return
+    lines = journal.read_bytes().splitlines(keepends=True)
+    bad = [place for place, line in enumerate(lines) if not _is_record(line)]
+    if not bad:
+        return
+    good = bad[0]
+    if any(_is_record(line) for line in lines[good:]):
+        raise DataError(
+            f"{journal}: line {good + 1} of {len(lines)} is damaged, and what comes after it is not. Restore the file "
+            "from a copy, or give another --run."
+        )
+    with journal.with_name(f"{journal.name}.cut").open("ab") as kept:
+        kept.writelines(lines[good:])
     with journal.open("rb+") as file:
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)
+        file.truncate(sum(map(len, lines[:good])))
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether it is a whole line of Optuna's journal."""
+    try:
+        record = json.loads(line)
+    except ValueError:  # a UnicodeDecodeError is one
+        return False
+    return line.endswith(b"\n") and isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys()

@@ -191,6 +191,17 @@ def test_same_command_on_a_finished_run_trains_nothing_again(whole):
     assert "everything is scored already" in again.text()
 
 
+def test_a_second_driver_on_the_same_run_is_refused_and_told_who_holds_it(tmp_path: Path):
+    first = Search(tmp_path)
+    first.until(lambda: (first.run / "run.holder.json").exists())
+    second = Search(tmp_path)
+    assert second.wait() == 2
+    assert f"is held by process {first.process.pid} on " in second.text()
+    first.kill(signal.SIGINT)
+    assert first.wait() == 130, first.text()
+    assert not list(tmp_path.glob("run/*.tmp"))
+
+
 def test_another_search_in_the_same_directory_is_refused(whole):
     other = Search(whole.run.parent, "--set", "budget.epochs=5")
     assert other.wait() == 2

@@ -26,7 +26,7 @@ def with_repeats(run: Run, values: list[list[float]]) -> Run:
 
 
 def test_luck_of_a_case_worked_by_hand(run):
-    # By the first trainings the second setting is the best, and misses 0.10 by 0.06; by the second ones the first, by 0.
+    # By the first trainings the second setting is best, and misses 0.10 by 0.06; by the second ones the first, by 0.
     found = picked_by_one(with_repeats(run, [[0.14, 0.14], [0.10, 0.16]]), CLEAN)
     assert found == (pytest.approx(0.03), 2)
 

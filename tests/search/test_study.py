@@ -1,5 +1,6 @@
 """The study: what it asks, keeps, and takes up again after a kill."""
 
+import datetime
 import math
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from raycnn.errors import SpecError
+from raycnn.errors import DataError, SpecError
 from raycnn.search.front import finalists, fronts
 from raycnn.search.importance import importances
 from raycnn.search.seeds import derived_seed
@@ -295,3 +296,51 @@ def test_the_sampler_learns_from_an_earlier_run_which_is_no_part_of_this_one(run
         Study(tmp_path_factory.mktemp("x"), changed(spec, objectives=["val/clean_error"]), earlier=[run])
     with pytest.raises(SpecError, match="holds no search"):
         Study(tmp_path_factory.mktemp("y"), spec, earlier=[run.parent])
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"op_code": 6, "wor', b'{"op_code": 6, garbage}\n', b"\x00\x00\x00\xff\n", b"\n", b"[]\n{\n"]
+)
+def test_a_damaged_end_of_the_journal_is_cut_off_and_kept_aside(run, spec, damage):
+    study = Study(run, spec)
+    assert study.ask()
+    study.complete(0, METRICS, {})
+    journal = run / "study.journal"
+    whole = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(damage)
+    again = Study(run, spec)
+    assert journal.read_bytes() == whole
+    assert (run / "study.journal.cut").read_bytes() == damage
+    assert [trial.state for trial in again.trials()] == [TrialState.COMPLETE]
+    asked = again.ask()
+    assert asked
+    assert asked.number == 1
+
+
+def test_a_journal_that_is_damaged_in_its_middle_is_refused_in_one_line(run, spec):
+    study = Study(run, spec)
+    assert study.ask()
+    journal = run / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for damage in (b"garbage\n", b'{"op_code": 6, "worker_id": "x"}\n'):
+        journal.write_bytes(b"".join([lines[0], damage, *lines[1:]]))
+        with pytest.raises(DataError, match=r"study\.journal: .*damaged") as caught:
+            Study(run, spec)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_clock_that_goes_back_loses_nothing(run, spec, monkeypatch):
+    study = Study(run, spec)
+    assert study.ask()
+    real = datetime.datetime
+
+    class Earlier(real):
+        @classmethod
+        def now(cls, tz=None):
+            return real.now(tz) - datetime.timedelta(days=400)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Earlier)
+    study.complete(0, METRICS, {"seconds": 1.0})
+    assert study.ask()
+    assert [trial.state for trial in Study(run, spec).trials()] == [TrialState.COMPLETE, TrialState.WAITING]
