@@ -41,6 +41,8 @@ class Trial:
     finished: datetime | None
     seed: int
     repeats: tuple[Mapping[str, float], ...] = ()
+    cpu_hours: float = 0.0
+    gpu_hours: float = 0.0
 
     @property
     def name(self) -> str:
@@ -188,6 +190,8 @@ def _trials(path: Path, spec: SearchSpec) -> tuple[Trial, ...]:
             started=row.get("started"),
             finished=row.get("finished"),
             seed=row["seed"],
+            cpu_hours=row.get("cpu_hours") or 0.0,
+            gpu_hours=row.get("gpu_hours") or 0.0,
             repeats=tuple(json.loads(row["repeats"])) if row.get("repeats") else (),
         )
         for row in _rows(path)

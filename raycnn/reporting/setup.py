@@ -77,9 +77,16 @@ def _search(run: Run) -> Facts:
         if search.sampler in ("tpe", "gp", "cmaes")
         else search.sampler,
         "scheduler": scheduler,
+        **({"spent": spent} if (spent := _spent(run)) else {}),
         "finals": final,
         "seeds": _pairs(run.manifest.seeds) or f"search {search.seed}, split {run.spec.data.seed}",
     }
+
+
+def _spent(run: Run) -> str:
+    """Of all trials, without finals and scoring."""
+    hours = {"CPU": sum(t.cpu_hours for t in run.trials), "GPU": sum(t.gpu_hours for t in run.trials)}
+    return ", ".join(f"{value:.3g} {unit}-hours" for unit, value in hours.items() if value)
 
 
 def _machine(run: Run) -> Facts:

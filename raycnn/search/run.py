@@ -141,6 +141,7 @@ def _train(
                 "data": ready.facts(),
                 "workers": shape.workers,
                 "threads": shape.cpus,
+                "gpus_per_worker": shape.gpus,
                 "slots": planned,
             },
         )

@@ -13,7 +13,8 @@ from raycnn.spec.space import active, parameters
 
 
 def write_trials(run: Path) -> Path:
-    """Write trials.parquet: number, kind, state, reason, objectives (last measured), param:<name>, what was spent."""
+    """Write trials.parquet: number, kind, state, reason, objectives (last measured), param:<name>, what was spent, and
+    the metrics of repeats as JSON."""
     path = run / "trials.parquet"
     trials_table(run).to_parquet(path)
     return path
@@ -23,6 +24,7 @@ def trials_table(run: Path) -> pd.DataFrame:
     """The finished trials of a run directory."""
     spec = read_search(run / "spec.yaml")
     names = [named.name for named in parameters(spec.space)]
+    cpus, gpus = _held_by_a_trial(run)
     rows: list[dict[str, Any]] = []
     for trial in read_trials(run):
         if trial.state not in FINISHED:
@@ -40,7 +42,9 @@ def trials_table(run: Path) -> pd.DataFrame:
                 **{f"param:{name}": taken.get(name) for name in names},
                 "epochs": known.get("epochs", 0),
                 "images": known.get("images", 0),
-                "seconds": float(known.get("seconds", 0.0)),
+                "seconds": (seconds := float(known.get("seconds", 0.0))),
+                "cpu_hours": cpus * seconds / 3600,
+                "gpu_hours": gpus * seconds / 3600,
                 "started": trial.datetime_start,
                 "finished": trial.datetime_complete,
                 "seed": resolved.get("seed", 0),
@@ -52,3 +56,11 @@ def trials_table(run: Path) -> pd.DataFrame:
         with contextlib.suppress(KeyError):
             table[objective] = table[objective].astype("float64")
     return table
+
+
+def _held_by_a_trial(run: Path) -> tuple[float, float]:
+    """CPUs and GPUs of a slot, as the manifest has them; 0 where there is none."""
+    path = run / "manifest.json"
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    workers = tree.get("workers") or 0
+    return workers * float(tree.get("threads") or 0), workers * float(tree.get("gpus_per_worker") or 0)

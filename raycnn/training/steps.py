@@ -7,6 +7,7 @@ learning rates. A new training, with other hyperparameters, is captured anew; th
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from raycnn.training.optim import FilterMuon, set_lr
 from raycnn.training.precision import autocast
 
 EAGER_STEPS = 3  # before the capture: libraries choose their kernels and allocate, and all state exists
+LOOK_STEPS = 8  # between two looks at whether a training has diverged
 STEPS_AHEAD = 32  # how far the host may be ahead of the device: a heartbeat tells of steps that are nearly done
 
 
@@ -43,16 +45,23 @@ class Training:
 class EagerSteps:
     """Step after step, on any device and number of ranks."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training, ranks: int = 1):
         self.training = training
+        # Looking at the loss costs nothing on a processor. On a GPU the host would wait, and ranks must stop as one.
+        self.looks = ranks == 1 and training.images.device.type == "cpu"
 
     def epoch(self, choices: Choices, lrs: Sequence[float], first: bool, on_step: Callable[[], None]) -> Tensor:
-        """A step for each learning rate; first: it is the training's first epoch. The sum of the losses, ()."""
+        """A step for each learning rate; first: it is the training's first epoch. The sum of the losses, ().
+
+        Ends early with a sum that is not finite, where that is seen within the epoch.
+        """
         total = torch.zeros((), device=self.training.images.device)
         for step, lr in enumerate(lrs):
             on_step()
             set_lr(self.training.optimizer, lr)
             total += _optimise(self.training, choices, step, first and step == 0)
+            if self.looks and step % LOOK_STEPS == 0 and not math.isfinite(total.item()):
+                break
         return total
 
 
@@ -132,7 +141,7 @@ def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
     of the host), and of images that are streamed."""
     resident_on_gpu = training.images.device.type == "cuda" and training.images.rows is None
     captured = resident_on_gpu and ranks == 1 and not isinstance(training.optimizer, FilterMuon)
-    return GraphSteps(training) if captured else EagerSteps(training)
+    return GraphSteps(training) if captured else EagerSteps(training, ranks)
 
 
 def _optimise(training: Training, choices: Choices, step: Tensor | int, first: bool) -> Tensor:

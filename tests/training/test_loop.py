@@ -204,6 +204,20 @@ def test_the_average_of_weights_follows_its_formula_and_is_what_is_evaluated_and
     assert all(torch.equal(scored[name], value) for name, value in result.state_dict().items())
 
 
+def test_a_training_that_diverges_is_stopped_within_its_epoch(spec: TrialSpec, data: TrainingData):
+    steps: list[int] = []
+    wild = with_(
+        spec,
+        epochs=2,
+        batch_size=4,
+        optimizer=Optimizer(sgd=Sgd(lr=100, weight_decay=10)),
+        schedule=Schedule(name="constant", warmup=0),
+    )
+    with pytest.raises(TrainingDiverged, match="epoch 1: "):
+        train(wild, data, CPU, on_step=lambda: steps.append(1))
+    assert len(steps) < len(data.train.labels) // 4
+
+
 def test_a_training_that_diverges_says_where(spec: TrialSpec, data: TrainingData):
     spec = with_(spec, epochs=50, optimizer=Optimizer(sgd=Sgd(lr=100, weight_decay=10)))
     with pytest.raises(TrainingDiverged, match=r"epoch \d+: the training loss is (nan|inf) at learning rate \d"):
