@@ -12,7 +12,7 @@ from raycnn.spec.trial import MODELS
 if TYPE_CHECKING:
     from raycnn.models.classifier import Network
 
-__all__ = ["NAMES", "build"]
+__all__ = ["NAMES", "build", "imported"]
 
 NAMES = MODELS
 
@@ -49,16 +49,20 @@ def build(name: str, image_px: int, dropout: float = 0.0, stochastic_depth: floa
     raise SpecError(f"model: {name!r} is not known. Choose one of {', '.join(NAMES)}, or package.module:factory.")
 
 
+def imported(name: str, where: str) -> Any:
+    """What `package.module:attribute` names. where: begins the message of the SpecError if there is no such thing."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        mend = "Start in the folder that holds it, or install it."
+        raise SpecError(f"{where} cannot be imported ({error}). {mend}") from error
+
+
 def _own(name: str, image_px: int) -> "Network":
     import torch
 
-    module, _, attribute = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        mend = "Start in the folder that holds it, or install it."
-        raise SpecError(f"model: {name} cannot be imported ({error}). {mend}") from error
-    network: Any = factory(image_px)
+    network: Any = imported(name, f"model: {name}")(image_px)
     if not (isinstance(network, torch.nn.Module) and hasattr(network, "width") and hasattr(network, "features")):
         raise SpecError(
             f"model: {name} gave a {type(network).__name__}. It must give a Module with width and features."

@@ -6,7 +6,6 @@ of a checkpoint that raycnn wrote. Models of one NAME are seeds of one model.
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
 from raycnn.errors import CheckpointError, SpecError
+from raycnn.models import imported
 from raycnn.robustness.imagenet_c import open_imagenet_c
 from raycnn.robustness.results import Key, Results
 from raycnn.robustness.units import Unit, score_all, units
@@ -156,12 +156,7 @@ class Normalised(nn.Module):
 
 
 def _made(model: str) -> nn.Module:
-    module, _, attribute = model.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        mend = "Start in the folder that holds it, or install it."
-        raise SpecError(f"--model {model}: cannot be imported ({error}). {mend}") from error
+    factory = imported(model, f"--model {model}")
     try:
         made: Any = factory()
     except Exception as error:  # somebody's own code

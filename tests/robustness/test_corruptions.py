@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import some_pictures, spectrum
 
 from raycnn.errors import SpecError
 from raycnn.robustness.corruptions import (
@@ -30,16 +31,6 @@ WITHOUT_CHANCE = (
     "gaussian_blur",
     "saturate",
 )
-
-
-def _pictures(count: int, height: int = 32, width: int = 32) -> np.ndarray:
-    """Smooth colours with one sharp square each."""
-    random = np.random.default_rng(1)
-    y, x = np.mgrid[:height, :width]
-    phase = random.uniform(0, 6, (count, 1, 1, 3))
-    pictures = 127 + 100 * np.sin(y[None, :, :, None] / 5 + x[None, :, :, None] / 9 + phase)
-    pictures[:, 4 : height // 2, 2 : width // 2] = random.uniform(0, 255, (count, 1, 1, 3))
-    return pictures.astype(np.uint8)
 
 
 class _Replayed:
@@ -97,19 +88,11 @@ def test_with_our_random_numbers_changes_have_the_same_mean_and_deviation(refere
             assert abs((a - b).mean()) < 4 * standard_error + 0.01, f"{statistic.__name__} at severity {severity}"
 
 
-def _spectrum(difference: np.ndarray) -> np.ndarray:
-    """Power of (n, height, width, 3) by distance from the zero frequency, 16 rings, mean over channels."""
-    power = (np.abs(np.fft.fft2(difference, axes=(1, 2))) ** 2).mean(axis=-1)
-    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32)))
-    ring = np.minimum((frequencies * 32).astype(int), 15)
-    return np.stack([power[:, ring == r].mean(axis=-1) for r in range(16)], axis=-1)
-
-
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in (*WITHOUT_CHANCE, "frost")])
-def test_with_our_random_numbers_changes_have_the_same_spectrum(reference, clean, name):
+def test_with_our_random_numbers_changes_have_the_samespectrum(reference, clean, name):
     for severity, theirs in zip(SEVERITIES, _outputs_of_the_authors(reference, name), strict=True):
         a, b = (
-            np.log(_spectrum(images - clean.astype(float)) + 1)
+            np.log(spectrum(images - clean.astype(float)) + 1)
             for images in (corrupt(clean, name, severity, seed=7), theirs)
         )
         standard_error = (a - b).std(axis=0, ddof=1) / np.sqrt(len(clean))
@@ -127,7 +110,7 @@ def test_procedural_frost_is_about_as_bright_and_as_rough_as_photographed_frost(
 @given(cut=st.integers(0, 5), seed=st.integers(0, 2**64 - 1), name=st.sampled_from(CORRUPTIONS))
 @settings(max_examples=40, deadline=None)
 def test_chunks_come_out_as_with_the_whole(cut, seed, name):
-    pictures = _pictures(5)
+    pictures = some_pictures(5)
     whole = corrupt(pictures, name, 3, seed)
     parts = [corrupt(pictures[:cut], name, 3, seed), corrupt(pictures[cut:], name, 3, seed, first_index=cut)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -135,7 +118,7 @@ def test_chunks_come_out_as_with_the_whole(cut, seed, name):
 
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in WITHOUT_CHANCE])
 def test_images_and_seeds_have_random_numbers_of_their_own(name):
-    twins = np.repeat(_pictures(1), 2, axis=0)
+    twins = np.repeat(some_pictures(1), 2, axis=0)
     first, second = corrupt(twins, name, 5, seed=1)
     assert (first != second).any()
     assert (corrupt(twins, name, 5, seed=2) != (first, second)).any()
@@ -144,7 +127,7 @@ def test_images_and_seeds_have_random_numbers_of_their_own(name):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("size", [(8, 8), (40, 65)])
 def test_other_sizes_work_and_the_input_stays_as_it_was(name, size):
-    pictures = _pictures(2, *size)
+    pictures = some_pictures(2, *size)
     pictures.flags.writeable = False
     before = pictures.copy()
     for severity in SEVERITIES:
@@ -158,7 +141,7 @@ def test_other_sizes_work_and_the_input_stays_as_it_was(name, size):
 # The authors' severities of these three are of different kinds, not of one kind and rising strength.
 @pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"elastic_transform", "glass_blur", "saturate"}))
 def test_the_highest_severity_changes_most(name):
-    pictures = _pictures(8)
+    pictures = some_pictures(8)
     mild, hard = (np.abs(corrupt(pictures, name, s, seed=0) - pictures.astype(float)).mean() for s in (1, 5))
     assert hard > mild
 
@@ -176,7 +159,7 @@ def test_brightness_and_saturation_follow_hsv(pixel, severity):
 
 
 def test_validation_corruptions_come_in_order():
-    pictures = _pictures(3)
+    pictures = some_pictures(3)
     made = validation_corruptions(pictures, seed=4)
     assert made.shape == (4, 5, 3, 32, 32, 3)
     for one, name in zip(made, VALIDATION_CORRUPTIONS, strict=True):
@@ -191,9 +174,9 @@ def test_there_are_fifteen_to_test_with_and_four_others_to_search_with():
 
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(SpecError, match=r"corruption 'mist' does not exist\. Take one of gaussian_noise, shot_noise, "):
-        corrupt(_pictures(1), "mist", 1, seed=0)
+        corrupt(some_pictures(1), "mist", 1, seed=0)
     for severity in (0, 6, 1.5):
         with pytest.raises(SpecError, match="fog: severity goes from 1 to 5"):
-            corrupt(_pictures(1), "fog", severity, seed=0)  # type: ignore[arg-type]
+            corrupt(some_pictures(1), "fog", severity, seed=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"got \(1, 32, 32, 3\) float64"):
-        corrupt(_pictures(1).astype(float), "fog", 1, seed=0)
+        corrupt(some_pictures(1).astype(float), "fog", 1, seed=0)

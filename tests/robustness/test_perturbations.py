@@ -8,22 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import some_pictures, spectrum
 
 from raycnn.errors import SpecError
 from raycnn.robustness.perturbations import FRAMES, PERTURBATIONS, perturb, perturb_with
 
 NOISES = tuple(name for name in PERTURBATIONS if "noise" in name)
 BY_CHANCE = (*NOISES, "snow", "spatter")
-
-
-def _pictures(count: int, height: int = 32, width: int = 32) -> np.ndarray:
-    """Smooth colours with one sharp square each."""
-    random = np.random.default_rng(1)
-    y, x = np.mgrid[:height, :width]
-    phase = random.uniform(0, 6, (count, 1, 1, 3))
-    pictures = 127 + 100 * np.sin(y[None, :, :, None] / 5 + x[None, :, :, None] / 9 + phase)
-    pictures[:, 4 : height // 2, 2 : width // 2] = random.uniform(0, 255, (count, 1, 1, 3))
-    return pictures.astype(np.uint8)
 
 
 class _Replayed:
@@ -62,17 +53,8 @@ def test_with_the_authors_random_numbers_the_videos_are_theirs(reference, clean,
     assert difference.mean() < 0.01
 
 
-def _spectrum(difference: np.ndarray) -> np.ndarray:
-    """Power of (…, height, width, 3) by distance from the zero frequency, 16 rings, mean over everything else."""
-    power = np.abs(np.fft.fft2(difference, axes=(-3, -2))) ** 2
-    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32)))
-    ring = np.minimum((frequencies * 32).astype(int), 15)
-    mean = power.mean(axis=-1).reshape(len(difference), -1, 32, 32).mean(axis=1)
-    return np.stack([mean[:, ring == r].mean(axis=-1) for r in range(16)], axis=-1)
-
-
 @pytest.mark.parametrize("name", BY_CHANCE)
-def test_with_our_random_numbers_changes_have_the_same_mean_deviation_and_spectrum(reference, clean, name):
+def test_with_our_random_numbers_changes_have_the_same_mean_deviation_andspectrum(reference, clean, name):
     still = clean[:, None].astype(float)
     ours, theirs = (
         videos - still for videos in (perturb(clean, name, seed=7), _videos_of_the_authors(reference, name))
@@ -80,7 +62,7 @@ def test_with_our_random_numbers_changes_have_the_same_mean_deviation_and_spectr
     statistics = {
         "mean": [videos.mean(axis=(1, 2, 3, 4))[:, None] for videos in (ours, theirs)],
         "deviation": [videos.std(axis=(1, 2, 3, 4))[:, None] for videos in (ours, theirs)],
-        "log spectrum": [np.log(_spectrum(videos) + 1) for videos in (ours, theirs)],
+        "log spectrum": [np.log(spectrum(videos) + 1) for videos in (ours, theirs)],
     }
     for what, (a, b) in statistics.items():
         # Each image has its own random numbers, so the 32 paired gaps are independent.
@@ -91,7 +73,7 @@ def test_with_our_random_numbers_changes_have_the_same_mean_deviation_and_spectr
 @given(cut=st.integers(0, 4), seed=st.integers(0, 2**64 - 1), name=st.sampled_from(PERTURBATIONS))
 @settings(max_examples=40, deadline=None)
 def test_chunks_come_out_as_with_the_whole(cut, seed, name):
-    pictures = _pictures(4)
+    pictures = some_pictures(4)
     whole = perturb(pictures, name, seed)
     parts = [perturb(pictures[:cut], name, seed), perturb(pictures[cut:], name, seed, first_index=cut)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -100,7 +82,7 @@ def test_chunks_come_out_as_with_the_whole(cut, seed, name):
 @pytest.mark.parametrize("name", PERTURBATIONS)
 @pytest.mark.parametrize("size", [(8, 8), (40, 65)])
 def test_other_sizes_work_and_the_input_stays_as_it_was(name, size):
-    pictures = _pictures(2, *size)
+    pictures = some_pictures(2, *size)
     pictures.flags.writeable = False
     got = perturb(pictures, name, seed=0)
     assert got.shape == (2, FRAMES[name], *size, 3)
@@ -110,7 +92,7 @@ def test_other_sizes_work_and_the_input_stays_as_it_was(name, size):
 
 @pytest.mark.parametrize("name", BY_CHANCE)
 def test_images_and_seeds_have_random_numbers_of_their_own(name):
-    twins = np.repeat(_pictures(1), 2, axis=0)
+    twins = np.repeat(some_pictures(1), 2, axis=0)
     first, second = perturb(twins, name, seed=1)
     assert (first != second).any()
     assert (perturb(twins, name, seed=2) != (first, second)).any()
@@ -121,7 +103,7 @@ def test_images_and_seeds_have_random_numbers_of_their_own(name):
     [((*NOISES, "zoom_blur"), 0), (("rotate", "shear", "brightness", "scale"), 15), (("translate",), 7)],
 )
 def test_one_frame_shows_the_picture_itself(names, frame):
-    pictures = _pictures(3)
+    pictures = some_pictures(3)
     for name in names:
         shown = perturb(pictures, name, seed=0)[:, frame].astype(int)
         # By brightness, values pass through floats and are cut off.
@@ -129,7 +111,7 @@ def test_one_frame_shows_the_picture_itself(names, frame):
 
 
 def test_frames_move_by_a_pixel_and_turn_by_the_angles_of_their_names():
-    pictures = _pictures(2)
+    pictures = some_pictures(2)
     moved = perturb(pictures, "translate", seed=0)
     np.testing.assert_array_equal(moved[:, 10, :, 3:], pictures[:, :, :-3])
     assert not moved[:, 10, :, :3].any()
@@ -139,7 +121,7 @@ def test_frames_move_by_a_pixel_and_turn_by_the_angles_of_their_names():
     np.testing.assert_allclose(turned[:, 25].astype(int), perturb(pictures, "rotate", seed=0)[:, 5], atol=1)
 
 
-def test_black_frames_of_spatter_can_be_had_as_pictures(reference, clean):
+def test_black_frames_of_spatter_can_be_had_assome_pictures(reference, clean):
     faithful = perturb(clean, "spatter", seed=3)
     mended = perturb(clean, "spatter", seed=3, black_spatter_frames=False)
     black = ~faithful.any(axis=(2, 3, 4))
@@ -151,6 +133,6 @@ def test_black_frames_of_spatter_can_be_had_as_pictures(reference, clean):
 
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(SpecError, match=r"perturbation 'wobble' does not exist\. Take one of gaussian_noise, "):
-        perturb(_pictures(1), "wobble", seed=0)
+        perturb(some_pictures(1), "wobble", seed=0)
     with pytest.raises(ValueError, match=r"got \(1, 32, 32, 3\) float64"):
-        perturb(_pictures(1).astype(float), "tilt", seed=0)
+        perturb(some_pictures(1).astype(float), "tilt", seed=0)
