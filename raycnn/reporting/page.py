@@ -154,7 +154,7 @@ def _result_row(measure: Measure, finalists: list[str]) -> tuple[Measure, list[C
         of = measure.estimate(model)
         lines = [interval_words(of, measure.share)]
         if (model, BASELINE) in pairs:
-            lines.append(difference_short(pairs[model, BASELINE], measure.share))
+            lines += difference_short(pairs[model, BASELINE], measure.share).split(": ")
         cells.append(Cell(estimate_words(of, measure.share), detail="\n".join(lines)))
     return measure, cells
 
