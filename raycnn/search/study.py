@@ -338,7 +338,7 @@ def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSa
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(n_startup_trials=startup, seed=seed)
             case "qmc":
-                # The sequence is the search's, not the session's: it goes on where it was.
+                # The sequence goes on where it was, also after a resume: its seed is the search's.
                 return optuna.samplers.QMCSampler(seed=spec.search.seed, scramble=True, warn_independent_sampling=False)
             case _:
                 return optuna.samplers.RandomSampler(seed=seed)
