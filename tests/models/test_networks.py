@@ -84,7 +84,7 @@ def test_resnet50_computes_what_torchvisions_does_with_the_same_weights():
     theirs.fc = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(ours.eval().features(images), theirs.eval()(images), atol=1e-4)
+        assert _same_but_for_rounding(ours.eval().features(images), theirs.eval()(images))
 
 
 def test_resnet18_computes_what_torchvisions_does_with_the_same_weights():
@@ -101,7 +101,7 @@ def test_resnet18_computes_what_torchvisions_does_with_the_same_weights():
     theirs.fc = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(ours.eval().features(images), theirs.eval()(images), atol=1e-4)
+        assert _same_but_for_rounding(ours.eval().features(images), theirs.eval()(images))
 
 
 def test_the_shortcut_of_resnet20_is_every_other_pixel_between_channels_of_zeros():
@@ -136,7 +136,7 @@ def test_uint8_images_and_the_same_in_unit_range_give_the_same_logits(name: str)
     images = torch.randint(0, 256, (3, 3, px, px), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model(images)
-        assert torch.allclose(model(images.float() / 255), logits, atol=1e-4)
+        assert _same_but_for_rounding(model(images.float() / 255), logits)
     assert logits.shape == (3, 7)
     assert logits.dtype == torch.float32
 
@@ -244,3 +244,8 @@ def test_a_users_own_network_is_built_by_its_factory(tmp_path: Path, monkeypatch
     }.items():
         with pytest.raises(SpecError, match=f"model: {name} .*{reason}"):
             models.build(name, 32)
+
+
+def _same_but_for_rounding(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Untrained, a ResNet-56 gives logits in the ten thousands: rounding is measured against the largest of them."""
+    return bool((a - b).abs().max() <= 1e-5 * max(1.0, b.abs().max().item()))
