@@ -44,7 +44,8 @@ def plan_finals(run: Path, spec: SearchSpec, study: Study) -> list[Final]:
         return []
     baseline = next(trial for trial in study.trials() if trial.number == 0)
     chosen = [("baseline", baseline)]
-    chosen += [(trial_name(trial.number), trial) for trial in finalists(study.trials(), spec.finals.top)]
+    found = finalists(study.trials(), spec.finals.top, spec.finals.choice)
+    chosen += [(trial_name(trial.number), trial) for trial in found]
     planned = []
     for index in range(spec.finals.seeds):
         seed = derived_seed(spec.search.seed, f"final {index}")

@@ -38,7 +38,7 @@ def ranked(values: list[tuple[float, ...]]) -> list[int]:
     order: list[int] = []
     for front in fronts(values):
         lonely = _crowding([values[i] for i in front])
-        sums = _scaled_sums([values[i] for i in front])
+        sums = [sum(point) for point in _scaled([values[i] for i in front])]
         order += [front[i] for i in sorted(range(len(front)), key=lambda i: (-lonely[i], sums[i]))]
     return order
 
@@ -54,26 +54,40 @@ def _crowding(front: list[tuple[float, ...]]) -> list[float]:
     return distances
 
 
-def finalists(trials: list[FrozenTrial], top: int) -> list[FrozenTrial]:
-    """At most `top` completed trials of the search (not the baseline), the best first.
+def finalists(trials: list[FrozenTrial], top: int, choice: str = "best") -> list[FrozenTrial]:
+    """At most `top` completed trials of the search (not the baseline), the best first; all of a front before the next.
 
-    From the first front: the knee (least sum of objectives, each scaled to its range over all completed trials), then
-    the best in each objective, then the rest by that sum; after it, the next fronts by that sum.
+    The first is the knee: least sum of objectives, each scaled to its range over all completed trials. Then, by choice,
+    best: the best in each objective (of the first front only), then the rest by that sum.
+    spread: whichever is farthest from all that are chosen (of its front), in scaled objectives.
     """
     done = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("kind") == "search"]
     if not done:
         return []
-    values = [tuple(trial.values) for trial in done]
-    sums = _scaled_sums(values)
+    points = _scaled([tuple(trial.values) for trial in done])
     order: list[int] = []
-    for place, front in enumerate(fronts(values)):
-        by_sum = sorted(front, key=lambda i: sums[i])
-        extremes = [min(front, key=lambda i: values[i][k]) for k in range(len(values[0]))] if place == 0 else []
-        order += list(dict.fromkeys([by_sum[0], *extremes, *by_sum]))
+    for place, front in enumerate(fronts(points)):
+        by_sum = sorted(front, key=lambda i: sum(points[i]))
+        if choice == "spread":
+            order += _spread(by_sum, points)
+        else:
+            extremes = [min(front, key=lambda i: points[i][k]) for k in range(len(points[0]))] if place == 0 else []
+            order += list(dict.fromkeys([by_sum[0], *extremes, *by_sum]))
     return [done[i] for i in order[:top]]
 
 
-def _scaled_sums(values: list[tuple[float, ...]]) -> list[float]:
+def _spread(front: list[int], points: list[tuple[float, ...]]) -> list[int]:
+    """The first of `front`, then in turn the farthest from those before it."""
+    order, left = front[:1], front[1:]
+    while left:
+        farthest = max(left, key=lambda i: min(math.dist(points[i], points[j]) for j in order))
+        order.append(farthest)
+        left.remove(farthest)
+    return order
+
+
+def _scaled(values: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Each objective as a fraction of its range."""
     columns = list(zip(*values, strict=True))
     low, span = [min(c) for c in columns], [max(c) - min(c) or 1.0 for c in columns]
-    return [sum((x - lo) / s for x, lo, s in zip(value, low, span, strict=True)) for value in values]
+    return [tuple((x - lo) / s for x, lo, s in zip(value, low, span, strict=True)) for value in values]

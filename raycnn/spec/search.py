@@ -101,6 +101,9 @@ class Finals(Scoring):
     """Which trials are retrained on all training images, how often, and on what they are scored."""
 
     top: int = Field(default=3, ge=1, description="finalists from the front; the baseline is added")
+    choice: Literal["best", "spread"] = Field(
+        default="best", description="the knee of the front, then: the best of each objective, or all along the front"
+    )
     seeds: int = Field(default=3, ge=1, description="trainings of each")
     epochs: int | None = Field(default=None, ge=1, description="default: those of the budget")
 

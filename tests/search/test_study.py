@@ -158,6 +158,20 @@ def test_finalists_are_the_knee_then_the_best_of_each_objective_then_the_next_fr
     assert [trial.number for trial in finalists(study.trials(), 9)] == [2, 1, 3, 4]
 
 
+def test_spread_finalists_are_the_knee_then_the_farthest_from_those_before_them(run, spec):
+    study = Study(run, spec)
+    front = [(0.0, 1.0), (0.1, 0.6), (0.3, 0.3), (0.32, 0.29), (0.6, 0.1), (1.0, 0.0)]
+    for clean, corrupted in [(9.0, 9.0), *front, (0.4, 0.4)]:  # the baseline, the front, one behind it
+        asked = study.ask()
+        assert asked
+        study.complete(asked.number, {"val/clean_error": clean, "val/corruption_error": corrupted}, {})
+    found = [trial.number for trial in finalists(study.trials(), 9, "spread")]
+    assert found[0] == 3  # the least sum
+    assert set(found[1:3]) == {1, 6}  # both ends
+    assert set(found[3:5]) == {2, 5}
+    assert found[5:] == [4, 7]  # next to the knee; behind the front
+
+
 def test_study_without_completed_trials_has_no_finalists(run, spec):
     study = Study(run, spec)
     asked = study.ask()
