@@ -1,6 +1,7 @@
 """Which trials are worth retraining: non-dominated sorting, and the rule that picks the finalists."""
 
 import math
+from typing import Literal
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -54,7 +55,7 @@ def _crowding(front: list[tuple[float, ...]]) -> list[float]:
     return distances
 
 
-def finalists(trials: list[FrozenTrial], top: int, choice: str = "best") -> list[FrozenTrial]:
+def finalists(trials: list[FrozenTrial], top: int, choice: Literal["best", "spread"] = "best") -> list[FrozenTrial]:
     """At most `top` completed trials of the search (not the baseline), the best first; all of a front before the next.
 
     The first is the knee: least sum of objectives, each scaled to its range over all completed trials. Then, by choice,

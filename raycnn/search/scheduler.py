@@ -79,24 +79,31 @@ def goes_on(own: int, values: dict[int, tuple[float, ...]], spec: SearchSpec) ->
     return numbers.index(own) in order[:promoted]
 
 
+def judge(study: Study, spec: SearchSpec, number: int, epoch: int, metrics: dict[str, float]) -> bool:
+    """Keep a trial's metrics in the study if `epoch` is a rung; whether the trial goes on."""
+    if epoch not in rung_epochs(spec):
+        return True
+    study.record_rung(number, epoch, metrics)
+    if number == 0 or epoch not in own_rungs(spec, number):
+        return True
+    own = bracket(spec, number)
+    peers = study.rung(epoch, spec.search.objectives)
+    return goes_on(number, {n: at for n, at in peers.items() if n and bracket(spec, n) == own}, spec)
+
+
 class RungScheduler(FIFOScheduler):
     """Tune's view of it; keeps the values at rungs in the study."""
 
     def __init__(self, study: Study, spec: SearchSpec) -> None:
         super().__init__()
-        self._study, self._spec, self._rungs = study, spec, rung_epochs(spec)
+        self._study, self._spec = study, spec
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        epoch, number = result["epoch"], trial.config["number"]
-        if "outcome" in result or epoch not in self._rungs:
+        if "outcome" in result:
             return TrialScheduler.CONTINUE
-        self._study.record_rung(number, epoch, {k: v for k, v in result.items() if k.startswith(("val/", "cost/"))})
-        if number == 0 or epoch not in own_rungs(self._spec, number):
-            return TrialScheduler.CONTINUE
-        own = bracket(self._spec, number)
-        peers = self._study.rung(epoch, self._spec.search.objectives)
-        values = {peer: value for peer, value in peers.items() if peer and bracket(self._spec, peer) == own}
-        return TrialScheduler.CONTINUE if goes_on(number, values, self._spec) else TrialScheduler.STOP
+        metrics = {name: value for name, value in result.items() if name.startswith(("val/", "cost/"))}
+        on = judge(self._study, self._spec, trial.config["number"], result["epoch"], metrics)
+        return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its schedulers; the study is the state

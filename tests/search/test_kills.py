@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -24,7 +25,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from raycnn.search.rundir import held
-from raycnn.search.scheduler import goes_on, own_rungs
+from raycnn.search.scheduler import judge, own_rungs
 from raycnn.search.study import Study
 from raycnn.spec.reading import read_search
 
@@ -38,9 +39,7 @@ with held(run):
         metrics = {"val/clean_error": error, "val/corruption_error": 1 - error}
         time.sleep(0.01)
         for epoch in own_rungs(spec, asked.number):
-            study.record_rung(asked.number, epoch, metrics)
-            peers = {n: at for n, at in study.rung(epoch, spec.search.objectives).items() if n}
-            if asked.number and not goes_on(asked.number, peers, spec):
+            if not judge(study, spec, asked.number, epoch, metrics):
                 study.prune(asked.number, metrics, {"epochs": epoch})
                 break
         else:
@@ -65,11 +64,8 @@ def test_twenty_kills_at_random_instants_lose_nothing_and_count_nothing_twice(tm
             while (last is None or len(lines) < last) and (line := process.stdout.readline()):
                 lines.append(line.split())
             if kill < KILLS:
-                chance_s = chance.random() * 0.02
-                try:
-                    process.wait(chance_s)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                time.sleep(chance.random() * 0.02)
+                process.kill()
             lines += [line.split() for line in process.stdout.read().splitlines()]
         told += [int(number) for word, number in lines if word == "told"]
         began_now = [int(number) for word, number in lines if word == "begun"]
