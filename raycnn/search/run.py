@@ -190,7 +190,8 @@ def _header(
     request: Request, images: SearchImages, resources: str, shape: Any, slots: int, boards: Mapping[str, str]
 ) -> dict[str, str]:
     spec, facts = request.spec, images.facts()
-    worker = f"{shape.workers} worker{'s' if shape.workers > 1 else ''} with {shape.cpus:g} CPUs" + (
+    cpus = "1 CPU" if shape.cpus == 1 else f"{shape.cpus:g} CPUs"
+    worker = f"{shape.workers} worker{'s' if shape.workers > 1 else ''} with {cpus}" + (
         f" and {shape.gpus:g} GPU" if shape.gpus else ""
     )
     unofficial = "" if facts["verified"] else ", unofficial copy"

@@ -7,7 +7,7 @@ checkpoint. One writer: whoever holds the run directory's lock.
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,8 @@ class Study:
             for point in first:
                 self._study.enqueue_trial(point)
             self._study.add_trials(known_before)
-        everything = self._study.get_trials(deepcopy=False)
+        self._study = _SeenBySamplers(study_name=spec.name, storage=self._storage)
+        everything = self._all_trials()
         self._study.sampler = make_sampler(spec, len(everything) - 1)
         self._constraints = [parse(text) for text in spec.search.constraints]
         self._grid = self._points_left(everything) if spec.search.sampler == "grid" else None
@@ -86,7 +87,10 @@ class Study:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of this search so far, by number."""
-        return _of_search(self._study.get_trials(deepcopy=False))
+        return _of_search(self._all_trials())
+
+    def _all_trials(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._study._study_id, deepcopy=False)
 
     def finished(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials() if trial.state in FINISHED]
@@ -318,6 +322,27 @@ def distribution(form: Parameter) -> BaseDistribution:
     return CategoricalDistribution(form.choice)
 
 
+class _SeenBySamplers(optuna.Study):
+    """Without the baseline once it has finished: gp, nsgaii and cmaes would model none of what it lacks."""
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        found = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
+        return [trial for trial in found if trial.params or not trial.state.is_finished()]
+
+
+class WholeSpaceQmc(optuna.samplers.QMCSampler):
+    """Optuna's takes its dimensions from the first finished trial. Here that is the baseline, which has none."""
+
+    def __init__(self, spec: SearchSpec) -> None:
+        super().__init__(seed=spec.search.seed, scramble=True, warn_independent_sampling=False)
+        self._space = {named.name: distribution(named.parameter) for named in parameters(spec.space)}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+
 def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSampler:
     """Optuna's sampler of that name."""
     # A resumed search goes on with other random numbers, or it would ask for its first trials again.
@@ -339,7 +364,7 @@ def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSa
                 return optuna.samplers.CmaEsSampler(n_startup_trials=startup, seed=seed)
             case "qmc":
                 # The sequence goes on where it was, also after a resume: its seed is the search's.
-                return optuna.samplers.QMCSampler(seed=spec.search.seed, scramble=True, warn_independent_sampling=False)
+                return WholeSpaceQmc(spec)
             case _:
                 return optuna.samplers.RandomSampler(seed=seed)
 

@@ -205,7 +205,9 @@ def run_out(study: Study) -> list[Asked]:
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random"])
 def test_every_sampler_serves_a_space_with_branches_and_asks_for_nothing_twice(run, spec, sampler):
     asked = run_out(Study(run, changed(spec, sampler=sampler, trials=16, population=6)))
-    assert [one.number for one in asked] == list(range(16))
+    numbers = [one.number for one in asked]  # nsgaii and nsgaiii have children that are their parents: passed over
+    assert len(numbers) == 16
+    assert numbers == sorted(set(numbers))
     settings = [one.spec.model_copy(update={"seed": 0}) for one in asked]
     assert all(one not in settings[:place] for place, one in enumerate(settings))
     for one in asked[1:]:

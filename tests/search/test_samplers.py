@@ -1,0 +1,46 @@
+"""Samplers model the whole space beside a baseline that has no parameters."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from raycnn.search.study import Study
+from raycnn.spec.reading import read_search
+from raycnn.spec.space import FloatRange, parameters
+
+POINTS = 16
+
+
+def test_points_after_the_baseline_fill_every_stratum(tmp_path: Path) -> None:
+    spec = read_search(Path("search_spaces/joint.yaml"), ["search.sampler=qmc", f"search.trials={POINTS}"])
+    study = Study(tmp_path, spec)
+    errors = dict.fromkeys(map(str, spec.search.objectives), 0.5)
+    for number in range(POINTS):
+        asked = study.ask()
+        assert asked
+        assert asked.number == number
+        study.complete(number, errors, {})
+    drawn = [trial.params for trial in study.trials() if trial.params]
+    assert len(drawn) == POINTS - 1  # the baseline took the first point of the sequence
+    for named in parameters(spec.space):
+        form = named.parameter
+        if isinstance(form, FloatRange) and not form.step:
+            low, high = (math.log(end) if form.log else end for end in (form.low, form.high))
+            values = [math.log(point[named.name]) if form.log else point[named.name] for point in drawn]
+            strata = {min(POINTS - 1, int((value - low) / (high - low) * POINTS)) for value in values}
+            assert len(strata) == POINTS - 1, named.name
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsgaii", "nsgaiii"])
+def test_after_the_baseline_every_parameter_is_modelled(tmp_path: Path, sampler: str) -> None:
+    settings = [f"search.sampler={sampler}", "search.startup_trials=3", "search.population=3", "search.trials=20"]
+    spec = read_search(Path("search_spaces/joint.yaml"), settings)
+    study = Study(tmp_path, spec)
+    for number in range(6):
+        asked = study.ask()
+        assert asked
+        study.complete(asked.number, dict.fromkeys(map(str, spec.search.objectives), 0.5 - number / 20), {})
+    modelled = study._study.sampler.infer_relative_search_space(study._study, study.trials()[-1])
+    assert modelled.keys() == {named.name for named in parameters(spec.space)}
+    assert [trial.number for trial in study.trials()] == list(range(6))
