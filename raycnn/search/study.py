@@ -59,19 +59,18 @@ class Study:
         if self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
             if earlier:
                 raise SpecError(f"--from {earlier[0]}: {directory} has begun already. Give another --run.")
-            self._study = optuna.load_study(study_name=spec.name, storage=self._storage)
         else:
             first = [point_from(recipe, spec) for recipe in spec.search.start]
             known_before = [trial for run in earlier for trial in earlier_trials(run, spec)]
-            self._study = optuna.create_study(
+            created = optuna.create_study(
                 storage=self._storage, study_name=spec.name, directions=["minimize" for _ in spec.search.objectives]
             )
             with _experimental():
-                self._study.set_metric_names(list(spec.search.objectives))
-            self._study.enqueue_trial({}, user_attrs={"kind": "baseline"})  # number 0
+                created.set_metric_names(list(spec.search.objectives))
+            created.enqueue_trial({}, user_attrs={"kind": "baseline"})  # number 0
             for point in first:
-                self._study.enqueue_trial(point)
-            self._study.add_trials(known_before)
+                created.enqueue_trial(point)
+            created.add_trials(known_before)
         self._study = _SeenBySamplers(study_name=spec.name, storage=self._storage)
         everything = self._all_trials()
         self._study.sampler = make_sampler(spec, len(everything) - 1)
@@ -332,7 +331,7 @@ class _SeenBySamplers(optuna.Study):
         return [trial for trial in found if trial.params or not trial.state.is_finished()]
 
 
-class WholeSpaceQmc(optuna.samplers.QMCSampler):
+class _WholeSpaceQmc(optuna.samplers.QMCSampler):
     """Optuna's takes its dimensions from the first finished trial. Here that is the baseline, which has none."""
 
     def __init__(self, spec: SearchSpec) -> None:
@@ -364,7 +363,7 @@ def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSa
                 return optuna.samplers.CmaEsSampler(n_startup_trials=startup, seed=seed)
             case "qmc":
                 # The sequence goes on where it was, also after a resume: its seed is the search's.
-                return WholeSpaceQmc(spec)
+                return _WholeSpaceQmc(spec)
             case _:
                 return optuna.samplers.RandomSampler(seed=seed)
 
