@@ -44,6 +44,10 @@ def run_search(request: Request, observer: Observer) -> Path:
         keep_spec(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
         check_scores(request.spec, request.data_root, request.run)
+        if request.spec.tracking:
+            from raycnn.search.tracking import check_trackers
+
+            check_trackers(request.spec)
         with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
             images = thread.submit(_images, request, observer, seals)

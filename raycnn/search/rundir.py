@@ -23,7 +23,7 @@ from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 
 # What may differ when a search is resumed: how much of it, on what hardware, and what comes after.
-MAY_CHANGE = ("search.trials", "trainer", "finals")
+MAY_CHANGE = ("search.trials", "trainer", "finals", "tracking")
 
 
 @contextlib.contextmanager

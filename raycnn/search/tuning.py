@@ -14,6 +14,7 @@ from raycnn.search.observer import Observer
 from raycnn.search.scheduler import RungScheduler, rung_epochs
 from raycnn.search.searcher import StudySearcher
 from raycnn.search.study import Study
+from raycnn.search.tracking import Tracking
 from raycnn.search.trainable import trainable, trial_name
 from raycnn.slots.pool import SlotPool
 from raycnn.spec.search import SearchSpec
@@ -36,6 +37,7 @@ def tune_trials(
     what runs then goes on when the search is resumed. Raises ClusterError if no slot can work.
     """
     left = spec.search.trials - len(study.finished())
+    trackers = [Tracking(name, run, spec, observer.warning) for name in spec.tracking]
     searcher = StudySearcher(study, spec, _SlotCount(pool, slots), observer, deadline_s)
     tuner = tune.Tuner(
         trainable(pool.hub, run, spec, rung_epochs(spec)),
@@ -51,7 +53,7 @@ def tune_trials(
             name="tune",
             storage_path=str(run),
             verbose=0,
-            callbacks=[TBXLoggerCallback()],
+            callbacks=[TBXLoggerCallback(), *trackers],
             failure_config=tune.FailureConfig(max_failures=1),  # of a forwarder; the hub retries what its workers lose
         ),
     )
@@ -60,6 +62,9 @@ def tune_trials(
     except KeyboardInterrupt:
         searcher.interrupted = True
         raise
+    finally:
+        for tracker in trackers:
+            tracker.close()
     if searcher.hopeless:
         raise ClusterError(f"no worker can train: {searcher.hopeless}. See raycnn.log in {run}.")
 

@@ -119,4 +119,7 @@ class SearchSpec(Spec):
     search: Search = Search()
     trainer: Trainer = Trainer()
     finals: Annotated[Annotated[Finals, Tag("@value")] | Annotated[Literal["off"], Tag("@word")], ByWord] = Finals()
+    tracking: list[Literal["mlflow", "wandb"]] = Field(
+        default=[], description="trackers that are told of each trial; set up by their own environment variables"
+    )
     baseline: Optimizer | None = Field(default=None, description="the untuned optimizer; default: the published SGD")
