@@ -26,16 +26,17 @@ class _Ticket:
     """A submitted task."""
 
     task: Task
-    messages: list[Report | Outcome] = field(default_factory=list)
-    acknowledged: int = 0
+    messages: list[Report | Outcome] = field(default_factory=list)  # without the acknowledged ones
+    acknowledged: int = 0  # messages that the submitter has seen and thought about
+    over: bool = False  # its last message is an outcome
     step: int = -1
     attempts: int = 0
     stop: bool = False
     seen: float = field(default_factory=time.monotonic)  # when its submitter last asked
 
     @property
-    def over(self) -> bool:
-        return bool(self.messages) and isinstance(self.messages[-1], Outcome)
+    def sent(self) -> int:
+        return self.acknowledged + len(self.messages)
 
 
 @dataclass(eq=False)
@@ -60,9 +61,9 @@ class Hub:
         self.size, self.hang_s, self.lease_s, self.max_starts = size, hang_s, lease_s, max_starts
         self.recycle_after = recycle_after or float("inf")
         self.slots: dict[int, _Slot] = {}
-        self.tickets: list[_Ticket] = []
+        self.tickets: dict[int, _Ticket] = {}
         self.queue: collections.deque[_Ticket] = collections.deque()
-        self.keys, self.closed = 0, False
+        self.submitted, self.keys, self.closed = 0, 0, False
         self.lost = ""  # why there is no slot left
         self.preparation: tuple[Any] | None = None
         self.changed = asyncio.Condition()
@@ -72,32 +73,37 @@ class Hub:
     async def submit(self, task: Task) -> int:
         """A ticket number to pull messages with."""
         async with self.changed:
-            for old in self.tickets:
+            for old in self.tickets.values():
                 if old.task.name == task.name and not old.over:
                     self._stop(old)
             ticket = _Ticket(task)
-            self.tickets.append(ticket)
+            number, self.submitted = self.submitted, self.submitted + 1
+            self.tickets[number] = ticket
             self.queue.append(ticket)
             if self.closed:
                 self._finish(ticket, Outcome("stopped", "the slots are closing"))
             elif self.lost:
                 self._finish(ticket, Outcome("stopped", self.lost))
             self._dispatch()
-            return len(self.tickets) - 1
+            return number
 
     async def pull(self, number: int, cursor: int) -> list[Report | Outcome]:
         """Messages from `cursor` on, at once or when one comes (at most POLL_S); acknowledges those before."""
         async with self.changed:
-            ticket = self.tickets[number]
+            ticket = self.tickets.get(number)
+            if ticket is None:  # its submitter was silent too long, as on a laptop that slept
+                return [Outcome("stopped", f"its submitter was silent for more than {self.lease_s:g} s")]
+            del ticket.messages[: cursor - ticket.acknowledged]  # nobody asks for them again
             ticket.acknowledged, ticket.seen = cursor, float("inf")  # somebody is there, however slow the machine
             self.changed.notify_all()
-            await self._wait(lambda: len(ticket.messages) > cursor, POLL_S)
+            await self._wait(lambda: ticket.messages, POLL_S)
             ticket.seen = time.monotonic()
-            return ticket.messages[cursor:]
+            return list(ticket.messages)
 
     async def stop(self, number: int) -> None:
         async with self.changed:
-            self._stop(self.tickets[number])
+            if ticket := self.tickets.get(number):
+                self._stop(ticket)
 
     # ---------------------------------------------------------------- ranks
     async def join(self, slot: int, generation: str, rank: int, worker: Any) -> bool:
@@ -149,7 +155,7 @@ class Hub:
             if report.step > ticket.step:  # else replayed after a restart
                 ticket.step = report.step
                 ticket.messages.append(report)
-                sent = len(ticket.messages)
+                sent = ticket.sent
                 self.changed.notify_all()
                 await self._wait(lambda: ticket.stop or ticket.acknowledged >= sent or s.generation != generation)
                 s.progress = time.monotonic()
@@ -225,7 +231,7 @@ class Hub:
         """Stops all tasks; ranks leave when theirs has stopped."""
         async with self.changed:
             self.closed = True
-            for ticket in self.tickets:
+            for ticket in self.tickets.values():
                 self._stop(ticket)
             self.changed.notify_all()
 
@@ -235,9 +241,11 @@ class Hub:
             await asyncio.sleep(min(self.lease_s, self.hang_s) / 8)
             now = time.monotonic()
             async with self.changed:
-                for ticket in self.tickets:
-                    if not ticket.over and now - ticket.seen > self.lease_s:
+                for number, ticket in list(self.tickets.items()):
+                    if now - ticket.seen > self.lease_s:
                         self._stop(ticket)
+                        if ticket.over:
+                            del self.tickets[number]
                 for slot, s in self.slots.items():
                     if s.ticket and s.generation and now - s.progress > self.hang_s:
                         self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
@@ -321,6 +329,7 @@ class Hub:
     def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
         if not ticket.over:
             ticket.messages.append(outcome)
+            ticket.over = True
         if ticket in self.queue:
             self.queue.remove(ticket)
         self.changed.notify_all()

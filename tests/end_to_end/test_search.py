@@ -1,7 +1,9 @@
 """The whole job on generated images, as a user runs it: search, finals, scoring job, report; interrupted and killed."""
 
+import functools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,11 +21,17 @@ from optuna.trial import TrialState
 from raycnn.robustness.results import read_outcomes
 from raycnn.training.checkpoint import load_classifier
 
+MORE = ("--trials", "10")  # for what is killed again and again
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def states(search: Search) -> dict[int, TrialState]:
     return {trial.number: trial.state for trial in search.trials()}
+
+
+def training_now(search: Search) -> list[int]:
+    """Trials that run and have an epoch behind them."""
+    return [number for number, state in states(search).items() if state == TrialState.RUNNING and search.epochs(number)]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +218,7 @@ def test_another_search_in_the_same_directory_is_refused(whole):
 
 @pytest.mark.slow
 def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path):
-    search = Search(tmp_path)
+    search = Search(tmp_path, *MORE)
     # A worker rank, in the middle of a trial.
     search.until(lambda: search.epochs(1))
     search.until(lambda: [s for s in states(search).values() if s in FINISHED] or search.epochs(0)[1:])
@@ -223,17 +231,24 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     finished = search.until(
         lambda: {n: s for n, s in now.items() if s in FINISHED} if len(now := states(search)) > len(finished) else {}
     )
-    # The driver.
-    search.until(lambda: [n for n, s in states(search).items() if s == TrialState.RUNNING and search.epochs(n)])
-    search.kill()
-    search.wait()
-    finished = {n: s for n, s in states(search).items() if s in FINISHED} | finished
-    deadline = time.monotonic() + 15
-    while processes("ray::trial-") and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not processes("ray::trial-"), "workers outlive their killed driver"
+    # The driver, three times at random instants.
+    chance = random.Random(0)
+    for kill in range(3):
+        search.until(functools.partial(training_now, search))
+        time.sleep(chance.random())
+        search.kill()
+        search.wait()
+        for number, state in finished.items():
+            assert states(search)[number] == state
+        finished |= {n: s for n, s in states(search).items() if s in FINISHED}
+        deadline = time.monotonic() + 15
+        while processes("ray::trial-") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not processes("ray::trial-"), f"workers outlive their killed driver ({kill})"
+        if kill < 2:
+            search = Search(tmp_path, *MORE)
     # Resumed, and interrupted by the user.
-    search = Search(tmp_path)
+    search = Search(tmp_path, *MORE)
     search.until(lambda: "\nsearch\n" in search.text())
     interrupted = time.monotonic()
     search.kill(signal.SIGINT)
@@ -241,9 +256,9 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     assert time.monotonic() - interrupted < 10
     assert "Resume with:\n  python -m raycnn.tune" in search.text()
     # Resumed to the end.
-    search = Search(tmp_path)
+    search = Search(tmp_path, *MORE)
     assert search.wait() == 0, search.text()
-    assert len(states(search)) == 6
+    assert len(states(search)) == 10
     assert set(states(search).values()) <= {TrialState.COMPLETE, TrialState.PRUNED}
     for number, state in finished.items():
         assert states(search)[number] == state

@@ -300,12 +300,12 @@ def test_settings_of_recipes_are_tried_right_after_the_baseline(run, spec):
 def test_the_sampler_learns_from_an_earlier_run_which_is_no_part_of_this_one(run, spec, tmp_path_factory):
     run_out(Study(run, spec))
     later = tmp_path_factory.mktemp("later")
-    study = Study(later, changed(spec, trials=12), earlier=[run])
+    study = Study(later, changed(spec, trials=24), earlier=[run])
     asked = run_out(study)
-    assert len(asked) == len(read_trials(later)) == 12
+    assert len(asked) == len(read_trials(later)) == 24
     assert asked[0].kind == "baseline"
     # No random start: the model knows of thirty trials, of which SGD's were the best.
-    assert sum(one.parameters.get("optimizer") == "sgd" for one in asked[1:]) >= 8
+    assert sum(one.parameters.get("optimizer") == "sgd" for one in asked[1:]) >= 16
     with pytest.raises(SpecError, match="has begun already"):
         Study(later, spec, earlier=[run])
     with pytest.raises(SpecError, match="has other objectives"):
