@@ -21,6 +21,7 @@ def main() -> None:
     from raycnn.commands.ablate import ablate
     from raycnn.commands.compare import compare
     from raycnn.commands.corrupt import corrupt
+    from raycnn.commands.doctor import doctor
     from raycnn.commands.export import export
     from raycnn.commands.fetch import fetch
     from raycnn.commands.report import report
@@ -29,7 +30,7 @@ def main() -> None:
     from raycnn.commands.train import train
     from raycnn.commands.tune import tune
 
-    run(tune, train, score, compare, report, ablate, export, reproduce, fetch, corrupt)
+    run(tune, train, score, compare, report, ablate, export, reproduce, fetch, corrupt, doctor)
 
 
 def run(*commands: Callable[..., None]) -> NoReturn:

@@ -1,8 +1,10 @@
 """Connect to Ray, or start it here; quietly: everything that Ray says goes to the run's log file."""
 
+import contextlib
 import functools
 import logging
 import os
+import secrets
 import socket
 import warnings
 from dataclasses import dataclass
@@ -31,10 +33,14 @@ TOKEN = Path("~/.ray/auth_token").expanduser()
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process."""
+    """dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process.
+
+    new_token: this process has written the token file that dashboard and Job API ask for.
+    """
 
     dashboard: str
     ours: bool
+    new_token: bool = False
 
 
 def prepare_environment(log: Path) -> None:
@@ -53,8 +59,10 @@ def connect(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`. Raises ClusterError."""
     import ray
 
+    new_token = False
     if address is None:
         os.environ.pop("RAY_ADDRESS", None)
+        new_token = _have_token()
         _use_a_free_agent_port()
     elif TOKEN.exists() and "RAY_AUTH_MODE" not in os.environ:
         # Where there is a token `ray start` asks for it, but ray.init does not send it.
@@ -81,9 +89,24 @@ def connect(address: str | None) -> Cluster:
         logger.handlers, logger.propagate = [], True
     # Without asking log_to_driver, Ray prints what its daemons report as errors.
     ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore private
-    if TOKEN.exists() and TOKEN.stat().st_uid == os.getuid():
-        TOKEN.chmod(0o600)  # Ray writes it readable for everybody
-    return Cluster(dashboard=context.dashboard_url or "", ours=address is None)
+    return Cluster(dashboard=context.dashboard_url or "", ours=address is None, new_token=new_token)
+
+
+def _have_token() -> bool:
+    """Write ~/.ray/auth_token where there is none, readable for its owner alone (Ray's own is for everybody); whether
+    it was written. Not where the user has chosen otherwise."""
+    if os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        return False
+    if TOKEN.exists():
+        if TOKEN.stat().st_uid == os.getuid():
+            TOKEN.chmod(0o600)
+        return False
+    TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another search that starts at the same time
+        with os.fdopen(os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        return True
+    return False
 
 
 def _use_a_free_agent_port() -> None:

@@ -91,6 +91,8 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
         target=_import, args=("ray.train.torch", "raycnn.search.tuning", "tensorboardX"), daemon=True
     ).start()
     connected = ray_cluster.connect(request.address)
+    if connected.new_token:
+        observer.message(f"the dashboard asks for a token; it lies in {ray_cluster.TOKEN}, for you alone")
     try:
         study = Study(run, spec, request.earlier)
         _train(request, study, connected, images, observer)
@@ -121,6 +123,7 @@ def _train(
     """Trials and finals, on one pool of slots, which is gone before scoring: it would wait for what they hold."""
     from raycnn.search.dashboard import StudyDashboard
     from raycnn.search.finals import plan_finals, train_finals, write_finalists
+    from raycnn.search.nodes import check_shared
     from raycnn.search.resources import cluster_resources, slot_count, slot_shape
     from raycnn.search.tuning import tune_trials
     from raycnn.search.worker import WORKLOAD
@@ -128,6 +131,8 @@ def _train(
 
     spec, run = request.spec, request.run
     resources = cluster_resources()
+    if len(resources.nodes) > 1:
+        check_shared(run)
     shape = slot_shape(spec.trainer, resources)
     left = spec.search.trials - len(study.finished())
     most = _jobs(spec, left)

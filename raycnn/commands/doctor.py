@@ -1,0 +1,42 @@
+"""`raycnn doctor`: is this machine, or this cluster, fit for a search?"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+UNWELL = 1
+
+
+def doctor(
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
+    run: Annotated[Path, typer.Option(help="Where runs would lie; all nodes must share it.")] = Path("runs"),
+    data: Annotated[Path | None, typer.Option(help="Where the images are; they are not looked at without.")] = None,
+    name: Annotated[str, typer.Option(help="Data set in --data: cifar10, cifar100.")] = "cifar10",
+) -> None:
+    """Look at versions, GPUs, clocks, memory, storage, data, token and network of every node; one line each.
+
+    The exit status is 1 where something needs mending.
+    """
+    from raycnn.search import cluster as ray_cluster
+
+    with tempfile.NamedTemporaryFile(prefix="raycnn-doctor-", suffix=".log") as log:
+        ray_cluster.prepare_environment(Path(log.name))
+        from raycnn.search.doctor import examine
+
+        connected = ray_cluster.connect(address)
+        unwell = 0
+        try:
+            for finding in examine(connected, run.absolute(), (name, data.absolute()) if data else None):
+                bad = bool(finding.mend)
+                unwell += bad
+                print(f"{'MEND' if bad else 'ok  '}  {finding.what}: {finding.seen}", flush=True)
+                if bad:
+                    print(f"      {finding.mend}", flush=True)
+        finally:
+            ray_cluster.disconnect()
+    if unwell:
+        print(f"{unwell} to mend", flush=True)
+        sys.exit(UNWELL)

@@ -1,0 +1,84 @@
+"""The same question to every node of the cluster, and whether all of them share a directory."""
+
+import os
+import platform
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raycnn.errors import ClusterError
+
+PATIENCE_S = 60.0
+
+
+def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What `function` gives on each living node, by the node's name; an exception where it raised one.
+
+    It runs at once everywhere, whatever else the nodes are busy with.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    asked = {
+        name: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments)
+        for name, node in living_nodes().items()
+    }
+    answers: dict[str, Any] = {}
+    for name, answer in asked.items():
+        try:
+            answers[name] = ray.get(answer, timeout=PATIENCE_S)
+        except RayTaskError as error:
+            answers[name] = error.cause
+        except RayError as error:
+            answers[name] = error
+    return answers
+
+
+def living_nodes() -> dict[str, str]:
+    """Ray's id of each node, by its address; the head's first."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes.sort(key=lambda node: "node:__internal_head__" not in node["Resources"])
+    twice = len({node["NodeManagerAddress"] for node in nodes}) < len(nodes)  # several on one machine, as in tests
+    ids = [node["NodeID"] for node in nodes]
+    names = [node["NodeManagerAddress"] + (f" ({node['NodeID'][:6]})" if twice else "") for node in nodes]
+    return dict(zip(names, ids, strict=True))
+
+
+def check_shared(run: Path) -> None:
+    """Raises ClusterError unless all nodes read and write the same directory `run`."""
+    word = uuid.uuid4().hex
+    probe = run / f"probe-{word}"
+    try:
+        probe.write_text(word)
+        answers = on_every_node(_answer_probe, str(probe), word)
+    finally:
+        for left in run.glob(f"{probe.name}*"):
+            left.unlink(missing_ok=True)
+    wrong = {name: answer for name, answer in answers.items() if answer is not None}
+    if wrong:
+        name, reason = next(iter(wrong.items()))
+        raise ClusterError(
+            f"{run}: {len(wrong)} of {len(answers)} nodes cannot use it; {name}: {reason}. "
+            "Give a --run on storage that all nodes share."
+        )
+
+
+def _answer_probe(path: str, word: str) -> str | None:
+    """What is wrong on this node."""
+    probe = Path(path)
+    try:
+        if probe.read_text() != word:
+            return "it holds other files there"
+        own = probe.with_name(f"{probe.name}-{platform.node()}-{os.getpid()}")
+        own.write_text(word)
+        own.unlink()
+    except FileNotFoundError:
+        return "the directory or the driver's file is not there"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

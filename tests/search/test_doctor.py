@@ -1,0 +1,88 @@
+"""What the doctor makes of what it sees, and the whole command on this machine."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycnn.search import doctor
+from raycnn.search.bandwidth import nccl_transport
+from raycnn.search.doctor import Finding, gpus, shared_memory, storage_rates, versions
+
+
+def facts(**changed: Any) -> dict[str, Any]:
+    own = dict.fromkeys(("python", *doctor.PACKAGES, "raycnn's code"), "1.0")
+    return {"versions": own | changed.pop("versions", {}), "cards": [], "nvidia": [], "shm": 2**33} | changed
+
+
+def test_other_versions_on_a_node_are_named():
+    assert versions({"a": facts(), "b": facts()}).mend == ""
+    found = versions({"a": facts(), "b": facts(versions={"torch": "2.0"})})
+    assert found.seen == "torch is 1.0 and 2.0"
+    assert found.mend
+    code = versions({"a": facts(), "b": facts(versions={"raycnn's code": "other"})})
+    assert code.seen == "raycnn's code is 1.0 and other"
+
+
+def test_cards_that_torch_cannot_use_are_to_mend():
+    assert [f.mend for f in gpus({"a": facts()})] == [""]
+    (blind,) = gpus({"a": facts(nvidia=["570.1, H100", "570.1, H100"], cards=["H100"])})
+    assert blind.seen == "the driver sees 2, torch 1"
+    assert blind.mend
+    well = facts(nvidia=["570.1, H100"], cards=["H100"], versions={"CUDA of torch": "13.0", "NCCL": "2.28"})
+    assert list(gpus({"a": well})) == [Finding("GPUs of a", "1 x H100, driver 570.1, CUDA 13.0, NCCL 2.28")]
+
+
+def test_little_shared_memory_is_to_mend():
+    assert shared_memory({"a": facts(), "b": facts(shm=2**26)}).mend
+    assert not shared_memory({"a": facts()}).mend
+
+
+def test_storage_is_timed_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "STORAGE_BYTES", 2**16)
+    written, read = storage_rates(str(tmp_path))
+    assert written > 0
+    assert read > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(doctor, "STORAGE_BYTES", 2**16)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage_rates(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM\nNCCL INFO GPU/1000 :NVL[40.0]", "NVLink"),
+        ("NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/IPC", "PCIe"),
+        ("NCCL INFO Channel 00 : 0[0] -> 1[1] via SHM/direct/direct", "shared memory"),
+        ("NCCL INFO Channel 00/0 : 1[0] -> 0[0] [receive] via NET/IB/0\n… via P2P/IPC", "InfiniBand"),
+        ("NCCL INFO Channel 00/0 : 1[0] -> 0[0] [send] via NET/Socket/0\n… via NET/IB/0", "socket"),
+        ("", "unknown"),
+    ],
+)
+def test_the_slowest_transport_of_an_nccl_log_is_told(log: str, said: str):
+    assert said in nccl_transport(log)[0]
+
+
+def test_the_command_looks_at_this_machine(tmp_path: Path):
+    command = [sys.executable, "-m", "raycnn", "doctor", "--run", str(tmp_path), "--data", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    well = [line for line in lines if line.startswith("ok    ")]
+    for what in ("versions", "clocks", "/dev/shm", f"storage {tmp_path}", "token: on", "all-reduce: gloo, 2 ranks"):
+        assert any(what in line for line in well), done.stdout
+    assert next(line for line in lines if line.startswith("MEND")).startswith("MEND  data cifar10: ")
+    assert lines[-1] == "1 to mend"
+    assert not list(tmp_path.iterdir())
