@@ -87,10 +87,12 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
     spec, run = request.spec, request.run
     observer.phase("starting workers")
     # What the search imports takes seconds, and so do Ray's processes: both at once.
-    threading.Thread(
+    imports = threading.Thread(
         target=_import, args=("ray.train.torch", "raycnn.search.tuning", "tensorboardX"), daemon=True
-    ).start()
+    )
+    imports.start()
     connected = ray_cluster.connect(request.address)
+    imports.join()  # two threads in Ray's circular imports see modules half made
     if connected.new_token:
         observer.message(f"the dashboard asks for a token; it lies in {ray_cluster.TOKEN}, for you alone")
     try:
