@@ -125,6 +125,7 @@ def _train(
     """Trials and finals, on one pool of slots, which is gone before scoring: it would wait for what they hold."""
     from raycnn.search.dashboard import StudyDashboard
     from raycnn.search.finals import plan_finals, train_finals, write_finalists
+    from raycnn.search.gauges import Gauged
     from raycnn.search.nodes import check_shared
     from raycnn.search.resources import cluster_resources, slot_count, slot_shape
     from raycnn.search.tuning import tune_trials
@@ -157,6 +158,7 @@ def _train(
             },
         )
         pool.post(ready.preparation(shape.cpus, len(resources.nodes)))
+        gauged = Gauged(observer, run.name, spec.search.objectives, study.finished())
         dashboard = StudyDashboard(run)
         boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
         observer.header(_header(request, ready, resources.words(), shape, planned, boards))
@@ -167,7 +169,7 @@ def _train(
             if left > 0:
                 observer.phase("search")
                 deadline_s = None if request.time_budget_s is None else time.monotonic() + request.time_budget_s
-                tune_trials(run, spec, study, pool, planned, observer, deadline_s)
+                tune_trials(run, spec, study, pool, planned, gauged, deadline_s)
             finals = plan_finals(run, spec, study)
             if finals:
                 found = len({final.model for final in finals}) - 1

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from raycnn.errors import ClusterError
-from raycnn.search.observer import Observer
+from raycnn.search.gauges import Gauged
 from raycnn.search.scheduler import RungScheduler, rung_epochs
 from raycnn.search.searcher import StudySearcher
 from raycnn.search.study import Study
@@ -28,7 +29,7 @@ def tune_trials(
     study: Study,
     pool: SlotPool,
     slots: int,
-    observer: Observer,
+    observer: Gauged,
     deadline_s: float | None = None,
 ) -> None:
     """Run trials until the study holds as many finished ones as wished.
@@ -41,7 +42,7 @@ def tune_trials(
     _forget_resolved_futures()
     left = spec.search.trials - len(study.finished())
     trackers = [Tracking(name, run, spec, observer.warning) for name in spec.tracking]
-    searcher = StudySearcher(study, spec, _SlotCount(pool, slots), observer, deadline_s)
+    searcher = StudySearcher(study, spec, _SlotCount(pool, slots, observer.slots), observer, deadline_s)
     tuner = tune.Tuner(
         trainable(pool.hub, run, spec, rung_epochs(spec)),
         tune_config=tune.TuneConfig(
@@ -91,8 +92,8 @@ def _forget_resolved_futures() -> None:
 class _SlotCount:
     """How many trials may run: as many as slots are ready or starting. Asks the hub twice a second, never waits."""
 
-    def __init__(self, pool: SlotPool, planned: int) -> None:
-        self._pool, self._planned = pool, planned
+    def __init__(self, pool: SlotPool, planned: int, on_ready: Callable[[int], None]) -> None:
+        self._pool, self._planned, self._on_ready = pool, planned, on_ready
         self._known, self._asked = min(planned, pool.starters), time.monotonic()
         self._answer: Any = None
 
@@ -103,5 +104,6 @@ class _SlotCount:
         elif self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
             ready: Any = ray.get(self._answer)
             self._answer = None
+            self._on_ready(ready)
             self._known = min(max(self._planned, ready), ready + self._pool.starters)
         return self._known

@@ -57,7 +57,8 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, nobody: dict[str, str]):
     space.write_text(SPACE)
     without = submit(space, environment=nobody)
     assert without.returncode == 2
-    assert without.stderr == "submit: --run is missing. Give a directory on storage that all nodes of the cluster share.\n"
+    assert without.stderr.startswith("submit: --run is missing. ")
+    assert without.stderr.count("\n") == 1
     silent = submit(space, "--run", tmp_path / "run", environment=nobody)
     assert silent.returncode == 2
     assert silent.stderr.startswith("submit: http://127.0.0.1:9: ")

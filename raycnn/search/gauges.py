@@ -1,0 +1,97 @@
+"""What a search tells Prometheus, through Ray's metrics: an observer in front of another one.
+
+Names begin with ray_raycnn_ there (Ray adds its own prefix), and each has the run's name as the tag `search`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from raycnn.search.observer import Observer, TrialLine
+
+STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")
+
+
+class Gauged:
+    """Tells `observer` everything, and Prometheus what can be counted. Ray must be connected."""
+
+    def __init__(self, observer: Observer, search: str, objectives: Sequence[str], finished: list[FrozenTrial]) -> None:
+        from ray.util.metrics import Gauge
+
+        def gauge(name: str, description: str, *tags: str) -> Any:
+            made = Gauge(f"raycnn_{name}", description=description, tag_keys=("search", *tags))
+            made.set_default_tags({"search": search})
+            return made
+
+        self._observer = observer
+        self._trials = gauge("trials", "Trials of the search by state", "state")
+        self._best = gauge("best", "Lowest value of an objective among complete trials", "objective")
+        self._rate = gauge("images_per_second", "Images that the networks of all running trials see, each second")
+        self._slots = gauge("slots", "Slots that can train")
+        self._busy = gauge("slots_busy", "Slots that train a trial")
+        self._counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        self._lowest: dict[str, float] = {}
+        self._running: dict[int, tuple[float, float, float]] = {}  # images and seconds so far, images per second
+        for trial in finished:  # before the search was resumed
+            self._counts[trial.state.name] += 1
+            if trial.state == TrialState.COMPLETE:
+                self._lower(dict(zip(objectives, trial.values, strict=True)))
+        self._show()
+
+    def _lower(self, values: Mapping[str, float | None]) -> None:
+        for objective, value in values.items():
+            if value is not None:
+                self._lowest[objective] = min(value, self._lowest.get(objective, value))
+
+    def slots(self, count: int) -> None:
+        """So many slots are ready."""
+        self._slots.set(count)
+
+    def _show(self) -> None:
+        for state in STATES:
+            self._trials.set(len(self._running) if state == "RUNNING" else self._counts[state], {"state": state})
+        self._busy.set(len(self._running))
+        self._rate.set(sum(rate for *_, rate in self._running.values()))
+        for objective, lowest in self._lowest.items():
+            self._best.set(lowest, {"objective": objective})
+
+    def trial_started(self, number: int, summary: str) -> None:
+        self._running[number] = (0.0, 0.0, 0.0)
+        self._show()
+        self._observer.trial_started(number, summary)
+
+    def trial_progress(self, number: int, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        if number in self._running and "cost/images" in metrics:
+            images, seconds, _ = self._running[number]
+            now = metrics["cost/images"], metrics["cost/seconds"]
+            rate = (now[0] - images) / (now[1] - seconds) if now[1] > seconds else 0.0
+            self._running[number] = (*now, rate)
+        self._show()
+        self._observer.trial_progress(number, epoch, epochs, metrics)
+
+    def trial_finished(self, line: TrialLine) -> None:
+        self._running.pop(line.number, None)
+        self._counts[line.state] += 1
+        if line.state == "COMPLETE":
+            self._lower(line.objectives)
+        self._show()
+        self._observer.trial_finished(line)
+
+    def header(self, lines: Mapping[str, str]) -> None:
+        self._observer.header(lines)
+
+    def phase(self, name: str) -> None:
+        self._observer.phase(name)
+
+    def status(self, running: int, done: int, wished: int, best: Mapping[str, float], eta_s: float | None) -> None:
+        self._observer.status(running, done, wished, best, eta_s)
+
+    def message(self, text: str) -> None:
+        self._observer.message(text)
+
+    def warning(self, text: str) -> None:
+        self._observer.warning(text)
+
+    def close(self) -> None:
+        self._observer.close()
