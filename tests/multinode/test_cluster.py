@@ -1,0 +1,150 @@
+"""A search on three nodes that a real `ray up cluster/local.yaml` has made, through the loss of nodes and of the network."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import Nodes, living
+
+pytestmark = [pytest.mark.multinode, pytest.mark.timeout(900)]
+
+SPACE = """
+name: far
+data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
+model: fastnet
+budget: {epochs: 6, batch_size: 100}
+space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.2, log: true}}}}
+search: {trials: 4, scheduler: none, corruption_images: 50}
+trainer: {workers: 2, checkpoint_s: 0}
+finals: off
+"""
+SEARCH = ("env", "RAY_health_check_period_ms=1000", "python", "-m", "raycnn.tune")
+
+
+class Search:
+    """One on the head, with its run on the shared storage."""
+
+    def __init__(self, nodes: Nodes, name: str, *options: str) -> None:
+        self._nodes, self.run = nodes, nodes.shared / name
+        space = nodes.shared / "space.yaml"
+        space.write_text(SPACE)
+        self.output = nodes.shared / f"{name}-{time.monotonic_ns()}.txt"
+        command = [*SEARCH, space, "--address", "auto", "--run", self.run, *options]
+        self.process = nodes.start("head", *command, output=self.output)
+
+    def until(self, condition: Callable[[], Any], timeout_s: float = 240) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.2)
+
+    def epochs(self) -> int:
+        """Trained by all trials."""
+        return sum(log.read_text().count("\n") for log in self.run.glob("trials/*/metrics.jsonl"))
+
+    def ended_well(self, trials: int = 4) -> None:
+        assert self.process.wait(600) == 0, self.output.read_text()
+        table = pd.read_parquet(self.run / "trials.parquet")
+        assert table["state"].tolist() == ["COMPLETE"] * trials, self.output.read_text()
+        for log in self.run.glob("trials/*/metrics.jsonl"):
+            assert pd.read_json(log, lines=True)["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(nodes: Nodes, ray_up: Callable[[], None]) -> None:
+    ray_up()
+
+
+def test_the_doctor_finds_three_nodes_well(nodes: Nodes):
+    command = ("python", "-m", "raycnn", "doctor", "--address", "auto", "--run", nodes.shared)
+    said, _ = nodes.start("head", *command).communicate(timeout=300)
+    assert "the same on 3 nodes" in said
+    assert "shared by all" in said
+    assert "on: 127.0.0.1:8265 answers 401 without it" in said
+    assert "gloo, 3 ranks, socket, eth0" in said
+    ill = [line for line in said.splitlines() if line.startswith("MEND")]
+    assert not [line for line in ill if "the link should give" not in line], said  # it may be busy
+
+
+def test_a_run_directory_that_the_nodes_do_not_share_is_refused(nodes: Nodes):
+    nodes.shared.joinpath("space.yaml").write_text(SPACE)
+    command = [*SEARCH, nodes.shared / "space.yaml", "--address", "auto", "--run", "/tmp/own"]
+    search = nodes.start("head", *command)
+    said, _ = search.communicate(timeout=200)
+    assert search.returncode == 2, said
+    assert "2 of 3 nodes cannot use it" in said
+    assert "Give a --run on storage that all nodes share." in said.splitlines()[-1]
+
+
+def test_a_trial_of_two_workers_spans_nodes(nodes: Nodes):
+    search = Search(nodes, "plain")
+    search.until(lambda: search.epochs() > 1)
+    working = [node for node in ("head", "w1", "w2") if trains(nodes, node)]
+    search.ended_well()
+    assert len(working) == 2
+    assert "3 CPUs on 3 nodes" in search.output.read_text()
+
+
+def trains(nodes: Nodes, node: str) -> bool:
+    """Whether a worker of a trial runs there."""
+    return "ray::trial-" in nodes.run(node, "ps", "-eo", "args")
+
+
+def test_a_partition_of_twelve_seconds_is_survived(nodes: Nodes):
+    search = Search(nodes, "short")
+    search.until(lambda: search.epochs() > 1)
+    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    nodes.do("cut", node)
+    time.sleep(12)
+    nodes.do("join", node)
+    search.ended_well()
+
+
+def test_a_node_that_dies_in_a_trial_is_done_without(nodes: Nodes):
+    search = Search(nodes, "loss")
+    search.until(lambda: search.epochs() > 1)
+    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    nodes.do("kill", node)
+    search.ended_well()
+    nodes.do("start", node)
+
+
+def test_the_head_dies_and_the_same_command_goes_on(nodes: Nodes, ray_up: Callable[[], None]):
+    ray_up()
+    search = Search(nodes, "head")
+    search.until(lambda: search.epochs() > 1)
+    before = search.epochs()
+    nodes.do("kill", "head")
+    search.process.wait(60)
+    nodes.do("start", "head")
+    ray_up()
+    again = Search(nodes, "head")
+    again.ended_well()
+    assert before > 0
+
+
+def test_a_partition_beyond_the_health_check_costs_the_node_and_not_the_search(nodes: Nodes):
+    search = Search(nodes, "long")
+    search.until(lambda: search.epochs() > 1)
+    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    nodes.do("cut", node)
+    time.sleep(40)
+    nodes.do("join", node)
+    search.ended_well()
+    assert living(nodes) == 2
+
+
+def test_ray_down_ends_all_nodes(nodes: Nodes):
+    nodes.run("client", "ray", "down", "-y", "/tmp/local.yaml")
+    for node in ("head", "w1", "w2"):
+        assert "raylet" not in nodes.run(node, "ps", "-eo", "args")
+
+
+def test_nothing_of_the_token_is_in_logs_or_reports(nodes: Nodes):
+    token = (nodes.place / "client" / "root" / ".ray" / "auth_token").read_text()
+    assert len(token) == 64
+    told = [file for file in nodes.shared.rglob("*") if file.is_file() and token.encode() in file.read_bytes()]
+    assert not told
