@@ -1,5 +1,6 @@
 """Three nodes and a client out of namespaces, and the cluster that `ray up cluster/local.yaml` makes of them."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -32,10 +33,15 @@ class Nodes:
     def start(self, node: str, *command: object, output: Path | None = None) -> subprocess.Popen[str]:
         """A process on a node; its output goes to a file, or can be read."""
         full = [str(NODES_SH), "exec", node, *map(str, command)]
-        stream: Any = output.open("w") if output else subprocess.PIPE
-        return subprocess.Popen(
-            full, env=self._environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, text=True
-        )
+        with output.open("w") if output else contextlib.nullcontext(subprocess.PIPE) as stream:
+            return subprocess.Popen(
+                full,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, node: str, *command: object, timeout_s: float = 300) -> str:
         """What a command on a node says; it must succeed."""

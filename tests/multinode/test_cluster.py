@@ -1,4 +1,4 @@
-"""A search on three nodes that a real `ray up cluster/local.yaml` has made, through the loss of nodes and of the network."""
+"""A search on three nodes that a real `ray up cluster/local.yaml` has made, while nodes and network are lost."""
 
 import time
 from collections.abc import Callable
