@@ -5,7 +5,7 @@
 #   nodes.sh up                    client, head, w1 and w2
 #   nodes.sh down
 #   nodes.sh kill NODE             at once, with all that runs on it
-#   nodes.sh start NODE            again, empty
+#   nodes.sh start NODE            again, with its home and nothing else
 #   nodes.sh cut NODE | join NODE  its network
 #   nodes.sh exec NODE COMMAND...
 #
@@ -20,7 +20,7 @@ first_process() { cat "$NODES/$1/pid"; }
 
 start() {
     local name=$1 place=$NODES/$1 parent process=
-    rm -rf --one-file-system "$place/root" "$place/tmp" "$place/run"
+    rm -rf --one-file-system "$place/tmp" "$place/run" # the home outlives a reboot
     mkdir -p "$place"/{root/.ssh,tmp,run/sshd} "$NODES/shared"
     chmod 700 "$place/root" "$place/root/.ssh"
     chmod 1777 "$place/tmp"
