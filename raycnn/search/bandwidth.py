@@ -19,7 +19,7 @@ from raycnn.search.nodes import living_nodes
 
 SIZES = {"gloo": (2**10, 2**16, 2**20, 2**24, 2**26), "nccl": (2**10, 2**20, 2**24, 2**28, 2**30)}
 WORTHWHILE = {"NVLink": 100e9, "P2P": 10e9, "SHM": 3e9, "IB": 5e9}  # bytes/s that each gives at least, when healthy
-START_S, EACH_S = 120.0, 0.5
+START_S, EACH_S, LEAVE_S = 120.0, 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def measure() -> AllReduce:
             times[size] = max(taken)
         transports: Any = ray.get([rank.transport.remote() for rank in ranks])
     finally:
+        ray.wait([rank.leave.remote() for rank in ranks], num_returns=len(ranks), timeout=LEAVE_S)
         for rank in ranks:
             ray.kill(rank)
     algbw = {size: size / seconds for size, seconds in times.items()}
@@ -76,7 +77,8 @@ class _Rank:
 
     def __init__(self, backend: str, rank: int, size: int) -> None:
         self._backend, self._rank, self._size = backend, rank, size
-        self._log = Path(tempfile.mkdtemp(prefix="raycnn-doctor-")) / "nccl.txt"
+        self._folder = tempfile.TemporaryDirectory(prefix="raycnn-doctor-")
+        self._log = Path(self._folder.name) / "nccl.txt"
 
     def meeting(self) -> str:
         """Where the ranks find each other: an address of this node that the others reach."""
@@ -114,6 +116,10 @@ class _Rank:
             go.fill_(float(time.perf_counter() - began < EACH_S))
             torch.distributed.broadcast(go, 0)
         return statistics.median(times[1:])
+
+    def leave(self) -> None:
+        """Nothing is left on the node's disk."""
+        self._folder.cleanup()
 
     def transport(self) -> tuple[str, float | None]:
         """What carries the data, and what it should give at least (bytes/s), if that is known."""

@@ -378,7 +378,8 @@ def _good_trials(trials: int) -> int:
     """How many of so many finished trials TPE takes for good ones.
 
     Optuna's tenth is made for searches that stop nobody. Where the scheduler lets about one in nine run to its end, it
-    would be all of those: good and bad alike. A twentieth found more in scripts/bench/search (seeds 0 to 9).
+    would be all of those: good and bad alike. A twentieth did better in six of seven comparisons by
+    scripts/bench/search (development seeds 0 to 9), each of them within its noise.
     """
     return max(math.ceil(trials / 20), min(3, math.ceil(trials / 10)))
 

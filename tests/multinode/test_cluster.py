@@ -88,15 +88,20 @@ def test_a_trial_of_two_workers_spans_nodes(nodes: Nodes):
     assert "3 CPUs on 3 nodes" in search.output.read_text()
 
 
+def in_a_trial(nodes: Nodes, name: str) -> tuple[Search, str]:
+    """A search in the middle of a trial, and a node other than the head that trains it."""
+    search = Search(nodes, name)
+    search.until(lambda: search.epochs() > 1)
+    return search, next(node for node in ("w1", "w2") if trains(nodes, node))
+
+
 def trains(nodes: Nodes, node: str) -> bool:
     """Whether a worker of a trial runs there."""
     return "ray::trial-" in nodes.run(node, "ps", "-eo", "args")
 
 
 def test_a_partition_of_twelve_seconds_is_survived(nodes: Nodes):
-    search = Search(nodes, "short")
-    search.until(lambda: search.epochs() > 1)
-    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    search, node = in_a_trial(nodes, "short")
     nodes.do("cut", node)
     time.sleep(12)
     nodes.do("join", node)
@@ -104,9 +109,7 @@ def test_a_partition_of_twelve_seconds_is_survived(nodes: Nodes):
 
 
 def test_a_node_that_dies_in_a_trial_is_done_without(nodes: Nodes):
-    search = Search(nodes, "loss")
-    search.until(lambda: search.epochs() > 1)
-    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    search, node = in_a_trial(nodes, "loss")
     nodes.do("kill", node)
     search.ended_well()
     nodes.do("start", node)
@@ -127,9 +130,7 @@ def test_the_head_dies_and_the_same_command_goes_on(nodes: Nodes, ray_up: Callab
 
 
 def test_a_partition_of_forty_seconds_costs_the_node_at_most(nodes: Nodes):
-    search = Search(nodes, "long")
-    search.until(lambda: search.epochs() > 1)
-    node = next(name for name in ("w1", "w2") if trains(nodes, name))
+    search, node = in_a_trial(nodes, "long")
     nodes.do("cut", node)
     time.sleep(40)
     nodes.do("join", node)
