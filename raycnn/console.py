@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from raycnn.reporting.words import duration, short_objective, short_parameters, value_words
+from raycnn.reporting.words import counted, duration, short_objective, short_parameters, value_words
 from raycnn.search.observer import Observer, TrialLine
 
 
@@ -103,7 +103,7 @@ class _Lines:
 
     def trial_finished(self, line: TrialLine) -> None:
         objectives = ", ".join(f"{short_objective(name)} {value_words(name, e)}" for name, e in line.objectives.items())
-        epochs, tail = f"{line.epochs}/{line.epochs_wished} epochs", _tail(line)
+        epochs, tail = f"{line.epochs}/{counted(line.epochs_wished, 'epoch')}", _tail(line)
         reason = f": {_clean(line.reason)}" if line.reason else ""
         words = f"{_WORDS.get(line.state, line.state.lower())}{reason}"
         self.message(

@@ -11,6 +11,7 @@ import typer
 
 from raycnn.commands import resumable
 from raycnn.errors import SpecError
+from raycnn.search.mirror import working_directory
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import FloatRange, IntRange, parameters
@@ -20,7 +21,7 @@ def tune(
     space: Annotated[Path | None, typer.Argument(help="Search space file (YAML).", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run directory; an existing one is resumed. Default: runs/NAME.")
+        str | None, typer.Option(help="Run directory or URI; an existing one is resumed. Default: runs/NAME.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Finished trials wished, the baseline among them.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the file's.")] = None,
@@ -47,13 +48,14 @@ def tune(
         raise SpecError("SPACE.yaml is missing. Start with: python -m raycnn.tune search_spaces/quickstart.yaml")
     overrides = [*(set_ or []), *([f"search.trials={trials}"] if trials is not None else [])]
     spec = read_search(space, overrides)
-    directory = (run or Path("runs") / spec.name).absolute()
+    uri = run if run and "://" in run else None
+    directory = (working_directory(uri) if uri else Path(run or f"runs/{spec.name}")).absolute()
     root = data.absolute() if data else None
     if dry_run:
         _describe(spec, directory, root, address)
         return
     earlier = tuple(path.absolute() for path in from_ or ())
-    _search(spec, directory, root, address, earlier, _seconds(time_budget) if time_budget else None)
+    _search(spec, directory, root, address, earlier, _seconds(time_budget) if time_budget else None, uri)
 
 
 def _seconds(text: str) -> float:
@@ -71,13 +73,14 @@ def _search(
     address: str | None,
     earlier: tuple[Path, ...],
     time_budget_s: float | None,
+    uri: str | None,
 ) -> None:
     from raycnn.console import Console
     from raycnn.search.run import Request, run_search
 
     console = Console()
     with resumable("nothing finished is lost"), contextlib.closing(console):
-        report = run_search(Request(spec, directory, root, address, earlier, time_budget_s), console)
+        report = run_search(Request(spec, directory, root, address, earlier, time_budget_s, uri), console)
     print(f"Report: {report}")
 
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from raycnn.reporting.palette import LIGHT, model_style
 from raycnn.reporting.results import Run, Trial
-from raycnn.reporting.words import factor, objective_words, short_value, value_words
+from raycnn.reporting.words import counted, factor, objective_words, short_value, value_words
 
 STATES = {
     "COMPLETE": {"name": "complete", "marker": {"color": LIGHT["slate"], "size": 7}},
@@ -120,7 +120,7 @@ def drawn(trial: Trial, objective: str) -> float | None:
 
 
 def _hover(trial: Trial, parameter: str | None = None) -> str:
-    words = [f"<b>{escape(trial.name)}</b> {trial.state.lower()} after {trial.epochs} epochs"]
+    words = [f"<b>{escape(trial.name)}</b> {trial.state.lower()} after {counted(trial.epochs, 'epoch')}"]
     if parameter:
         words.append(f"{escape(parameter)} = {escape(short_value(trial.parameters[parameter]))}")
     words += [f"{objective_words(name)} {value_words(name, value)}" for name, value in trial.objectives.items()]

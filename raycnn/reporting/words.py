@@ -27,6 +27,11 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 epoch", "1,000 epochs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def short_value(value: object) -> str:
     """A parameter's value: three significant digits, as few characters as that takes."""
     if isinstance(value, bool) or not isinstance(value, float):

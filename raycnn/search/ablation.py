@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError, SpecError
+from raycnn.reporting.words import counted
 from raycnn.robustness.results import read_outcomes
 from raycnn.robustness.statistics import Comparison, contrast, corrected
 from raycnn.robustness.summary import Measure, measures
@@ -113,7 +114,7 @@ def ablate(run: Path, root: Path | None, address: str | None, seeds: int, observ
         observer.phase("starting workers")
         connected = cluster.connect(address)
         try:
-            _train(planned, spec, folder, root, found, observer)
+            _train(planned, spec, folder, root, found, observer, connected.ours)
             write_finalists(folder, planned)
             from raycnn.search.scoring_job import score_as_job
 
@@ -126,8 +127,15 @@ def ablate(run: Path, root: Path | None, address: str | None, seeds: int, observ
 
 
 def _train(
-    planned: list[Final], spec: SearchSpec, folder: Path, root: Path | None, found: Design, observer: Observer
+    planned: list[Final],
+    spec: SearchSpec,
+    folder: Path,
+    root: Path | None,
+    found: Design,
+    observer: Observer,
+    alone: bool,
 ) -> None:
+    from raycnn.search.head_files import serve_head_files
     from raycnn.search.images import search_images
     from raycnn.search.resources import cluster_resources, slot_count, slot_shape
     from raycnn.search.worker import WORKLOAD
@@ -140,16 +148,18 @@ def _train(
         update={"search": spec.search.model_copy(update={"objectives": ["val/clean_error"]})}
     )
     images = search_images(without_objective, root, folder)
+    files = None if alone else serve_head_files(folder)
     resources = cluster_resources()
     shape = slot_shape(spec.trainer, resources)
     slots = min(slot_count(spec.trainer, shape, resources), len(left))
     with sealed(images.sealed), SlotPool(WORKLOAD, shape, folder / "slots") as pool:
         pool.grow(slots)
         write_manifest(folder, {**circumstances(resources), "data": images.facts(), "slots": slots})
-        pool.post(images.preparation(shape.cpus, len(resources.nodes)))
+        pool.post(images.preparation(shape.cpus, files))
+        epochs = counted(planned[0].spec.epochs, "epoch")
         observer.header(
             {
-                "ablation": f"of {found.finalist}, {len(planned)} trainings of {planned[0].spec.epochs} epochs",
+                "ablation": f"of {found.finalist}, {len(planned)} trainings of {epochs}",
                 **{name: f"{_words(found.strengths[name])}, as in {found.whose[name]}" for name in found.strengths},
                 "slots": f"{slots}, each {shape.workers} worker(s) with {shape.cpus:g} CPUs, {shape.gpus:g} GPUs",
                 "run": str(folder),

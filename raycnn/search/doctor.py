@@ -11,7 +11,7 @@ from typing import Any
 
 from raycnn.errors import ClusterError, RaycnnError
 from raycnn.search.cluster import Cluster
-from raycnn.search.nodes import check_shared, on_every_node
+from raycnn.search.nodes import nodes_without, on_every_node
 
 PACKAGES = ("raycnn", "ray", "torch", "torchvision", "optuna", "numpy", "pyarrow")
 SKEW_S = 1.0  # of clocks; more makes logs and tables of several nodes misleading
@@ -160,25 +160,25 @@ def shared_memory(facts: dict[str, dict[str, Any]]) -> Finding:
 
 
 def storage(run: Path, nodes: int) -> Finding:
-    """Whether all nodes share the run directory, and how fast each writes and reads there."""
+    """How fast the run directory is, on each node that shares it with the head."""
     place = run if run.exists() else next(parent for parent in run.parents if parent.exists())
     what = f"storage {place}"
-    if nodes > 1:
-        try:
-            check_shared(place)
-        except ClusterError as error:
-            seen, _, mend = str(error).removeprefix(f"{place}: ").rpartition(". ")
-            return Finding(what, seen, mend)
-        except OSError as error:
-            return Finding(what, f"cannot be written ({error.strerror})", "Give another --run.")
+    try:
+        without = nodes_without(place) if nodes > 1 else {}
+    except ClusterError as error:
+        seen, _, mend = str(error).removeprefix(f"{place}: ").rpartition(". ")
+        return Finding(what, seen, mend)
     rates = on_every_node(storage_rates, str(place))
+    rates = {name: rate for name, rate in rates.items() if name not in without}
     for name, rate in rates.items():
         if not isinstance(rate, tuple):
             return Finding(what, f"cannot be used on {name} ({rate})", "Free space there, or give another --run.")
     slowest = min(rates, key=lambda name: rates[name][0])
     written, read = rates[slowest]
     seen = f"writes {written / 1e6:,.0f} MB/s, reads {read / 1e6:,.0f} MB/s"
-    if nodes > 1:
+    if without:
+        seen += f", not shared by {len(without)} of {nodes} nodes: their checkpoints travel through Ray"
+    elif nodes > 1:
         seen += f" ({slowest}, the slowest of {nodes}), shared by all"
     if written < SLOW_STORAGE:
         return Finding(what, seen, "Take faster storage, or raise trainer.checkpoint_s.")

@@ -2,11 +2,13 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn.reporting.words import counted
 from raycnn.search.front import finalists
 from raycnn.search.observer import Observer
 from raycnn.search.seeds import derived_seed
@@ -70,7 +72,8 @@ def write_finalists(run: Path, planned: list[Final]) -> None:
 def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Observer) -> list[str]:
     """Train what is not done yet, on the slots of the search; the reasons of those that failed."""
     todo = [final for final in planned if not final.done]
-    finished = len(planned) - len(todo)
+    finished = earlier = len(planned) - len(todo)
+    since = time.monotonic()
     count = threading.Lock()
     failures: list[str] = []
 
@@ -91,7 +94,9 @@ def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Obs
                 failures.append(f"{name}: {outcome.reason}")
                 observer.warning(f"final {name} failed: {outcome.reason}")
             elif outcome.status == "done":
-                observer.message(f"final {finished}/{len(planned)}  {name}  {final.spec.epochs} epochs")
+                observer.message(f"final {finished}/{len(planned)}  {name}  {counted(final.spec.epochs, 'epoch')}")
+                left_s = (len(planned) - finished) * (time.monotonic() - since) / (finished - earlier)
+                observer.status(0, finished, len(planned), {}, left_s)
 
     # One thread for each: the hub queues them, and slots take them as they come free.
     threads = ThreadPoolExecutor(max(1, len(todo)), thread_name_prefix="final")

@@ -1,8 +1,9 @@
-"""What a search tells Prometheus, through Ray's metrics: an observer in front of another one.
+"""Where a search stands, counted by an observer in front of another one, which it tells, and Prometheus through Ray.
 
 Names begin with ray_raycnn_ there (Ray adds its own prefix), and each has the run's name as the tag `search`.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,14 @@ STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL")
 
 
 class Gauged:
-    """Tells `observer` everything, and Prometheus what can be counted. Ray must be connected."""
+    """Tells `observer` everything, and its status too; and Prometheus what can be counted. Ray must be connected.
 
-    def __init__(self, observer: Observer, search: str, objectives: Sequence[str], finished: list[FrozenTrial]) -> None:
+    search: its name. wished: trials. finished: those of an earlier start.
+    """
+
+    def __init__(
+        self, observer: Observer, search: str, wished: int, objectives: Sequence[str], finished: list[FrozenTrial]
+    ) -> None:
         from ray.util.metrics import Gauge
 
         def gauge(name: str, description: str, *tags: str) -> Any:
@@ -24,7 +30,8 @@ class Gauged:
             made.set_default_tags({"search": search})
             return made
 
-        self._observer = observer
+        self._observer, self._wished = observer, wished
+        self._since, self._earlier = time.monotonic(), len(finished)
         self._trials = gauge("trials", "Trials of the search by state", "state")
         self._best = gauge("best", "Lowest value of an objective among complete trials", "objective")
         self._rate = gauge("images_per_second", "Images that the networks of all running trials see, each second")
@@ -38,6 +45,11 @@ class Gauged:
             if trial.state == TrialState.COMPLETE:
                 self._lower(dict(zip(objectives, trial.values, strict=True)))
         self._show()
+
+    @property
+    def finished(self) -> int:
+        """Trials in the study that are over."""
+        return sum(count for state, count in self._counts.items() if state != "RUNNING")
 
     def _lower(self, values: Mapping[str, float | None]) -> None:
         for objective, value in values.items():
@@ -55,6 +67,12 @@ class Gauged:
         self._rate.set(sum(rate for *_, rate in self._running.values()))
         for objective, lowest in self._lowest.items():
             self._best.set(lowest, {"objective": objective})
+        self._observer.status(len(self._running), self.finished, self._wished, self._lowest, self._left_s())
+
+    def _left_s(self) -> float | None:
+        """At the pace since this start, most of whose trials may have been stopped early; None before the third."""
+        done = self.finished - self._earlier
+        return (self._wished - self.finished) * (time.monotonic() - self._since) / done if done > 2 else None
 
     def trial_started(self, number: int, summary: str) -> None:
         self._running[number] = (0.0, 0.0, 0.0)

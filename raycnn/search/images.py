@@ -9,6 +9,7 @@ import numpy as np
 
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
+from raycnn.search.head_files import HeadFiles
 from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
 from raycnn.spec.scoring import Scoring
@@ -42,21 +43,21 @@ class SearchImages:
             "directory": self.data.directory,
         }
 
-    def preparation(self, cpus: float, nodes: int) -> Preparation:
-        """For the workers: by path on one node, through Ray's object store where nodes may share no disk."""
+    def preparation(self, cpus: float, files: HeadFiles | None) -> Preparation:
+        """For the workers: by path on one node (no `files`), through Ray's object store where there may be more."""
         import ray
 
-        shared = nodes > 1
         corrupted: Any = self.corrupted
-        if shared and corrupted is not None:
+        if files is not None and corrupted is not None:
             corrupted = ray.put(np.load(corrupted, allow_pickle=False))
         return Preparation(
-            data=ray.put(self.data) if shared else self.data.directory,
+            data=self.data.directory if files is None else ray.put(self.data),
             train=self.split.train,
             validation=self.split.validation,
             corrupted=corrupted,
             cpus=cpus,
             sealed=self.sealed,
+            files=files,
         )
 
 

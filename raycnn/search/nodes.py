@@ -1,4 +1,4 @@
-"""The same question to every node of the cluster, and whether all of them share a directory."""
+"""The same question to every node of the cluster, and which of them share a directory."""
 
 import os
 import platform
@@ -49,23 +49,22 @@ def living_nodes() -> dict[str, str]:
     return dict(zip(names, ids, strict=True))
 
 
-def check_shared(run: Path) -> None:
-    """Raises ClusterError unless all nodes read and write the same directory `run`."""
+def nodes_without(run: Path) -> dict[str, str]:
+    """The nodes that do not read and write the same directory `run`, and why.
+
+    Raises ClusterError if this one cannot write there.
+    """
     word = uuid.uuid4().hex
     probe = run / f"probe-{word}"
     try:
         probe.write_text(word)
         answers = on_every_node(_answer_probe, str(probe), word)
+    except OSError as error:
+        raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
     finally:
         for left in run.glob(f"{probe.name}*"):
             left.unlink(missing_ok=True)
-    wrong = {name: answer for name, answer in answers.items() if answer is not None}
-    if wrong:
-        name, reason = next(iter(wrong.items()))
-        raise ClusterError(
-            f"{run}: {len(wrong)} of {len(answers)} nodes cannot use it; {name}: {reason}. "
-            "Give a --run on storage that all nodes share."
-        )
+    return {name: str(answer) for name, answer in answers.items() if answer is not None}
 
 
 def _answer_probe(path: str, word: str) -> str | None:

@@ -1,8 +1,6 @@
 """What there is, and how many trials fit into it at once."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from raycnn.errors import ClusterError
 from raycnn.slots.pool import SlotShape
@@ -48,7 +46,7 @@ def cluster_resources() -> Resources:
         (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
     )
     now = (sum(cpus for cpus, _ in nodes), sum(gpus for _, gpus in nodes))
-    grown = _autoscaler_maximum(Path("~/ray_bootstrap_config.yaml").expanduser())
+    grown = _autoscaler_maximum()
     return Resources(nodes, (max(now[0], grown[0]), max(now[1], grown[1])))
 
 
@@ -70,6 +68,16 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
             "Lower trainer.workers or trainer.cpus_per_worker, or add CPUs."
         )
     return SlotShape(trainer.workers, cpus, gpus, trainer.hang_s, trainer.recycle_after)
+
+
+def placement(shape: SlotShape, resources: Resources) -> str:
+    """Where the workers of one slot go, for the header; empty for one worker."""
+    if shape.workers == 1:
+        return ""
+    on_one = [node for node in resources.nodes if _workers_on(node, shape) >= shape.workers]
+    if len(on_one) == len(resources.nodes):
+        return ", on one node"
+    return ", on one node where they fit, else spread over nodes" if on_one else ", spread over nodes"
 
 
 def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: bool = False) -> int:
@@ -96,16 +104,9 @@ def _workers_on(node: tuple[float, float], shape: SlotShape) -> int:
     return min(by_cpu, int(node[1] / shape.gpus + 1e-6)) if shape.gpus else by_cpu
 
 
-def _autoscaler_maximum(config: Path) -> tuple[float, float]:
-    """CPUs and GPUs of a cluster that `ray up` made, at its largest; (0, 0) elsewhere."""
-    if not config.exists():
-        return 0.0, 0.0
-    from ruamel.yaml import YAML
+def _autoscaler_maximum() -> tuple[float, float]:
+    """CPUs and GPUs of an autoscaled cluster at its largest; (0, 0) of another."""
+    import ray
 
-    tree: Any = YAML(typ="safe").load(config)
-    cpus = gpus = 0.0
-    for kind in tree.get("available_node_types", {}).values():
-        count = min(kind.get("max_workers", 0), tree.get("max_workers", 0))
-        cpus += count * kind.get("resources", {}).get("CPU", 0)
-        gpus += count * kind.get("resources", {}).get("GPU", 0)
-    return cpus, gpus
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # pyright: ignore private, and Ray Train's own way
+    return float(most.get("CPU", 0)), float(most.get("GPU", 0))

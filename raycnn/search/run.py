@@ -12,8 +12,10 @@ from typing import Any
 
 from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError
+from raycnn.reporting.words import counted
 from raycnn.search import cluster as ray_cluster
 from raycnn.search.images import SearchImages, search_images
+from raycnn.search.mirror import mirrored
 from raycnn.search.observer import Observer
 from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, record_openings, write_manifest
 from raycnn.spec.search import Finals, SearchSpec
@@ -21,7 +23,7 @@ from raycnn.spec.search import Finals, SearchSpec
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A search to run or to resume. address: of a Ray cluster; None: this machine.
+    """A search to run or to resume. address: of a Ray cluster; None: this machine. uri: what `run` is copied to.
 
     earlier: runs from whose trials the sampler learns. time_budget_s: for the trials; finals and scoring come after.
     """
@@ -32,6 +34,7 @@ class Request:
     address: str | None = None
     earlier: tuple[Path, ...] = ()
     time_budget_s: float | None = None
+    uri: str | None = None
 
 
 def run_search(request: Request, observer: Observer) -> Path:
@@ -40,7 +43,7 @@ def run_search(request: Request, observer: Observer) -> Path:
     Everything lies in `request.run`; the same call after an interrupt or a crash goes on from there.
     Raises SpecError, DataError, ClusterError; KeyboardInterrupt passes through after the workers have been stopped.
     """
-    with held(request.run):
+    with held(request.run), mirrored(request.run, request.uri, observer.warning):
         keep_spec(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
         check_scores(request.spec, request.data_root, request.run)
@@ -126,16 +129,17 @@ def _train(
     from raycnn.search.dashboard import StudyDashboard
     from raycnn.search.finals import plan_finals, train_finals, write_finalists
     from raycnn.search.gauges import Gauged
-    from raycnn.search.nodes import check_shared
-    from raycnn.search.resources import cluster_resources, slot_count, slot_shape
+    from raycnn.search.head_files import serve_head_files
+    from raycnn.search.nodes import nodes_without
+    from raycnn.search.resources import cluster_resources, placement, slot_count, slot_shape
     from raycnn.search.tuning import tune_trials
     from raycnn.search.worker import WORKLOAD
     from raycnn.slots.pool import SlotPool
 
     spec, run = request.spec, request.run
     resources = cluster_resources()
-    if len(resources.nodes) > 1:
-        check_shared(run)
+    without = nodes_without(run) if len(resources.nodes) > 1 else {}
+    files = None if connected.ours else serve_head_files(run)  # nodes may come that share no disk with this one
     shape = slot_shape(spec.trainer, resources)
     left = spec.search.trials - len(study.finished())
     most = _jobs(spec, left)
@@ -143,7 +147,7 @@ def _train(
     if left <= 0 and all(final.done for final in plan_finals(run, spec, study)):
         write_finalists(run, plan_finals(run, spec, study))
         return
-    with SlotPool(WORKLOAD, shape, run / "tune" / "slots") as pool:
+    with SlotPool(WORKLOAD, shape, run / "tune" / "slots", on_loss=observer.warning) as pool:
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
         write_manifest(
@@ -157,14 +161,18 @@ def _train(
                 "slots": planned,
             },
         )
-        pool.post(ready.preparation(shape.cpus, len(resources.nodes)))
-        gauged = Gauged(observer, run.name, spec.search.objectives, study.finished())
+        pool.post(ready.preparation(shape.cpus, files))
+        gauged = Gauged(observer, run.name, spec.search.trials, spec.search.objectives, study.finished())
         dashboard = StudyDashboard(run)
         boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
-        observer.header(_header(request, ready, resources.words(), shape, planned, boards))
+        header = _header(request, ready, resources.words(), shape, planned, boards)
+        header["slots"] += placement(shape, resources)
+        if without:
+            header["run"] += f" (not on {', '.join(without)}, whose checkpoints travel through Ray)"
+        observer.header(header)
         stop = threading.Event()
         if not connected.ours:
-            threading.Thread(target=_grow_along, args=(pool, spec, shape, most, stop), daemon=True).start()
+            threading.Thread(target=_follow_cluster, args=(pool, spec, shape, most, gauged, stop), daemon=True).start()
         try:
             if left > 0:
                 observer.phase("search")
@@ -191,12 +199,14 @@ def _jobs(spec: SearchSpec, left: int) -> int:
     return max(left, finals, 1)
 
 
-def _grow_along(pool: Any, spec: SearchSpec, shape: Any, most: int, stop: threading.Event) -> None:
-    """Slots follow the cluster as nodes come. A lost node's slots wait for resources by themselves."""
+def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: Any, stop: threading.Event) -> None:
+    """Slots come as nodes come, and those that will not be needed again go, so that the cluster can take their nodes
+    back. A lost node's slots wait for resources by themselves."""
     from raycnn.search.resources import cluster_resources, slot_count
 
     while not stop.wait(10):
         pool.grow(min(slot_count(spec.trainer, shape, cluster_resources()), most))
+        pool.retire_idle(_jobs(spec, spec.search.trials - gauged.finished))
 
 
 def _header(
@@ -211,12 +221,12 @@ def _header(
     return {
         "data": f"{facts['name']}: {facts['train']:,} training, {facts['validation']:,} validation, "
         f"{facts['test']:,} test images{unofficial}",
-        "model": f"{spec.model}, {spec.budget.epochs} epochs of batch size {spec.budget.batch_size}",
+        "model": f"{spec.model}, {counted(spec.budget.epochs, 'epoch')} of batch size {spec.budget.batch_size}",
         "search": f"{spec.search.trials} trials, {spec.search.sampler}, {spec.search.scheduler}, "
         f"minimising {' and '.join(spec.search.objectives)}",
         "resources": resources,
         "slots": f"{slots}, each {worker}",
-        "run": str(request.run),
+        "run": f"{request.uri} (worked on in {request.run})" if request.uri else str(request.run),
         **boards,
     }
 

@@ -3,8 +3,10 @@
 A set that robustness.parquet already holds for a model is not scored again, so a killed scoring goes on.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import ray
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
+from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.frost import PROCEDURAL
 from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units
+from raycnn.search.head_files import HeadFiles, serve_head_files
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
@@ -49,9 +53,11 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
         origins["generated corruptions"] = f"frost is {PROCEDURAL}"
     write_manifest(run, {"benchmarks": origins})
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
-    source: Any = ray.put(data.open_test()) if len(ray.nodes()) > 1 else data.directory
+    several = len(ray.nodes()) > 1
+    source: Any = ray.put(data.open_test()) if several else data.directory
+    files = serve_head_files(run) if several else None
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
-    for (unit, wanted), scored in _spread(todo, source):
+    for (unit, wanted), scored in _spread(todo, source, files):
         results.add(unit, scored)
         progress.done(unit, unit.images * len(wanted))
     results.save()
@@ -63,7 +69,7 @@ def _models(run: Path) -> dict[Key, Path]:
     return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
 
 
-def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Job, list[Scored]]]:
+def _spread(todo: list[Job], source: Any, files: HeadFiles | None) -> Iterator[tuple[Job, list[Scored]]]:
     """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit."""
     free = ray.cluster_resources()
     gpus, cpus = free.get("GPU", 0), free.get("CPU", 1)
@@ -71,7 +77,7 @@ def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Job, list[Scored]]]:
     count = int(gpus) if gpus >= 1 else max(1, int(cpus // share["num_cpus"]))
     actor: Any = ray.remote(**share)(_Scorer)
     scorers = [
-        actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"])
+        actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files)
         for index in range(min(count, len(todo)))
     ]
     waiting, running = list(reversed(todo)), {}
@@ -89,21 +95,27 @@ def _spread(todo: list[Job], source: Any) -> Iterator[tuple[Job, list[Scored]]]:
 
 
 class _Scorer:
-    """Holds the test images and the models that it has needed so far."""
+    """Holds the test images and the models that it has needed so far. files: where other nodes have theirs."""
 
-    def __init__(self, source: Any, threads: int) -> None:
+    def __init__(self, source: Any, threads: int, files: HeadFiles | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._test: ImageSet = open_cached(source).open_test() if isinstance(source, Path) else source
         self._loaded: dict[Key, Any] = {}
+        self._file = contextlib.nullcontext if files is None else files.file
 
     def score(self, unit: Unit, checkpoints: Mapping[Key, Path]) -> list[Scored]:
         from raycnn.training.checkpoint import load_classifier
 
         for key, path in checkpoints.items():
             if key not in self._loaded:
-                self._loaded[key] = load_classifier(path, self._device)
+                with self._file(path) as here:
+                    self._loaded[key] = load_classifier(here, self._device)
         models = {key: self._loaded[key] for key in checkpoints}
-        return score_unit(models, unit, self._test, self._device)
+        if not isinstance(unit.file, CorruptionFile | PerturbationFile):
+            return score_unit(models, unit, self._test, self._device)
+        with self._file(unit.file.path) as here:
+            near = replace(unit, file=replace(unit.file, path=here))
+            return score_unit(models, near, self._test, self._device)

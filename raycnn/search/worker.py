@@ -1,5 +1,6 @@
 """What the slots' workers do: hold the data, train a trial, log and report each epoch."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import ray
 
 from raycnn.data.sealing import seal
 from raycnn.data.sources import DataSet, open_cached
+from raycnn.search.head_files import HeadFiles
 from raycnn.slots.messages import Link, Workload
 from raycnn.spec.trial import TrialSpec
 
@@ -19,7 +21,8 @@ class Preparation:
 
     train, validation: indices into the training images. corrupted: .npy file or object of the corrupted held-out
     images, (corruptions, severities, n, h, w, 3), made of the first n validation images; None: not an objective.
-    sealed: test images, which a worker shall not be able to open.
+    sealed: test images, which a worker shall not be able to open. files: how nodes that do not share the run directory
+    reach it; None: there is one node.
     """
 
     data: Path | ray.ObjectRef
@@ -28,6 +31,7 @@ class Preparation:
     corrupted: Path | ray.ObjectRef | None
     cpus: float
     sealed: tuple[Path, ...] = ()
+    files: HeadFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class EpochReport:
 class _State:
     data: Any  # training.loop.TrainingData
     device: Any
+    files: HeadFiles | None  # None: the run directory is here
 
 
 def prepare(preparation: Preparation) -> _State:
@@ -67,7 +72,10 @@ def prepare(preparation: Preparation) -> _State:
     source = preparation.data
     data: DataSet = open_cached(source) if isinstance(source, Path) else ray.get(source)
     corrupted = _corrupted(preparation.corrupted)
-    return _State(training_data(data, preparation.train, preparation.validation, corrupted, device), device)
+    files = preparation.files
+    if files is not None and files.shared_here():
+        files = None
+    return _State(training_data(data, preparation.train, preparation.validation, corrupted, device), device, files)
 
 
 def train_task(training: Training, state: _State, link: Link) -> None:
@@ -75,28 +83,37 @@ def train_task(training: Training, state: _State, link: Link) -> None:
     from raycnn.training.log import EpochLog
     from raycnn.training.loop import EpochRecord, Group, train
 
-    log = EpochLog(training.directory) if link.rank == 0 else None
     notes: list[str] = []
+    with contextlib.ExitStack() as held:
+        directory, keep = training.directory, _nothing
+        if state.files is not None:
+            directory, keep = held.enter_context(state.files.training_directory(training.directory))
+        log = EpochLog(directory) if link.rank == 0 else None
 
-    def on_epoch(record: EpochRecord) -> None:
-        if log is not None:
-            log.write(record)
-        told = tuple(notes)
-        notes.clear()
-        link.report(record.epoch, EpochReport(record, told))
+        def on_epoch(record: EpochRecord) -> None:
+            if log is not None:
+                log.write(record)
+                keep()
+            told = tuple(notes)
+            notes.clear()
+            link.report(record.epoch, EpochReport(record, told))
 
-    train(
-        training.spec,
-        state.data,
-        state.device,
-        group=Group(link.rank, link.size),
-        directory=training.directory,
-        checkpoint_s=training.checkpoint_s,
-        corruption_epochs=training.corruption_epochs,
-        on_epoch=on_epoch,
-        on_step=link.beat,
-        note=notes.append,
-    )
+        train(
+            training.spec,
+            state.data,
+            state.device,
+            group=Group(link.rank, link.size),
+            directory=directory,
+            checkpoint_s=training.checkpoint_s,
+            corruption_epochs=training.corruption_epochs,
+            on_epoch=on_epoch,
+            on_step=link.beat,
+            note=notes.append,
+        )
+
+
+def _nothing() -> None:
+    """Where the run directory is shared, it is all there."""
 
 
 WORKLOAD = Workload(prepare, train_task)

@@ -51,7 +51,7 @@ class _Slot:
     workers: dict[int, Any] = field(default_factory=dict)  # rank -> its Train worker actor
     ended: dict[int, Ended] = field(default_factory=dict)
     retiring: bool = False
-    unprepared: str = ""  # why its workers cannot prepare
+    unfit: str = ""  # why its workers cannot prepare, or its node cannot train
 
 
 class Hub:
@@ -127,7 +127,7 @@ class Hub:
         """A rank's `prepare` raised: another group would fare no better, the slot leaves."""
         async with self.changed:
             s = self.slots[slot]
-            s.unprepared, s.retiring = s.unprepared or reason, True
+            s.unfit, s.retiring = s.unfit or reason, True
             self.changed.notify_all()
 
     async def next(self, slot: int, generation: str, last: int) -> Assignment | None:
@@ -209,16 +209,29 @@ class Hub:
                 self.slots[slot].retiring = True
                 self.changed.notify_all()
 
+    async def retire_idle(self, keep: int) -> None:
+        """Idle slots leave until `keep` are left, so that the cluster can take their nodes back."""
+        async with self.changed:
+            staying = [s for s in self.slots.values() if not s.retiring]
+            idle = [s for s in staying if s.generation and not s.starts and not s.ticket]
+            for s in idle[: max(0, len(staying) - keep)]:
+                s.retiring = True
+            self.changed.notify_all()
+
     async def post(self, preparation: Any) -> None:
         async with self.changed:
             self.preparation = (preparation,)
             self.changed.notify_all()
 
-    async def slot_gone(self, slot: int, reason: str) -> None:
-        """The slot's trainer has ended. Another slot takes its task; without any, all tasks stop, with the reason."""
+    async def slot_gone(self, slot: int, reason: str) -> str:
+        """The slot's trainer has ended. Another slot takes its task; without any, all tasks stop, with the reason.
+
+        Why it is gone; "" where it was asked to retire.
+        """
         async with self.changed:
             s = self.slots.pop(slot, None)
-            reason = (s and s.unprepared) or reason
+            asked = s is not None and s.retiring and not s.unfit
+            reason = (s and s.unfit) or reason
             if s and s.ticket and not s.ticket.over:
                 self.queue.appendleft(s.ticket)
             if not self.slots:
@@ -226,6 +239,7 @@ class Hub:
                 for ticket in list(self.queue):
                     self._finish(ticket, Outcome("stopped", reason))
             self._dispatch()
+            return "" if asked else reason
 
     async def close(self) -> None:
         """Stops all tasks; ranks leave when theirs has stopped."""
@@ -282,7 +296,12 @@ class Hub:
         alike = len({(e.status, e.collectives) for e in s.ended.values()}) == 1
         clean = alike and len(s.ended) == self.size and s.served < self.recycle_after
         self._note(slot, "end")
-        if not a_rank_died:  # else the errors are echoes of a lost peer, and the next group takes the task up again
+        unfit = [e.reason for e in s.ended.values() if e.status == "unfit"]
+        if unfit:
+            s.unfit, s.retiring = unfit[0], True
+            self.queue.appendleft(ticket)
+            s.ticket, s.ended = None, {}
+        elif not a_rank_died:  # else the errors are echoes of a lost peer, and the next group takes the task up again
             failed = sorted((e.at, rank, e.reason) for rank, e in s.ended.items() if e.status == "failed")
             self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
             s.ticket, s.ended = None, {}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Status = Literal["done", "stopped", "failed"]
+Status = Literal["done", "stopped", "failed", "unfit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last message of a task."""
+    """The last message of a task; never "unfit"."""
 
     status: Status
     reason: str = ""
@@ -78,3 +78,7 @@ class Workload:
 
 class StopTask(Exception):
     """Raised by Link.report on all ranks at the same step. Let it pass."""
+
+
+class UnfitNode(Exception):
+    """Raised by a task that its node cannot do and another can: the slot leaves, and the task goes on elsewhere."""

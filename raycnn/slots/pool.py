@@ -12,6 +12,7 @@ import contextlib
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -45,8 +46,16 @@ class SlotShape:
 class SlotPool:
     """See the module."""
 
-    def __init__(self, workload: Workload, shape: SlotShape, storage: Path, lease_s: float = 60.0) -> None:
-        self._workload, self._shape, self._storage = workload, shape, storage
+    def __init__(
+        self,
+        workload: Workload,
+        shape: SlotShape,
+        storage: Path,
+        lease_s: float = 60.0,
+        on_loss: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """on_loss: told, from a thread, of a slot that is gone for good."""
+        self._workload, self._shape, self._storage, self._on_loss = workload, shape, storage, on_loss
         self._threads: dict[int, threading.Thread] = {}
         self._closing = False
         actor = ray.remote(num_cpus=0)(Hub).options(
@@ -74,6 +83,10 @@ class SlotPool:
     def retire(self, slot: int) -> None:
         """Let a slot finish its task and leave."""
         ray.get(self.hub.retire_slot.remote(slot))
+
+    def retire_idle(self, keep: int) -> None:
+        """Let idle slots leave until `keep` are left. They do not come back."""
+        ray.get(self.hub.retire_idle.remote(keep))
 
     def post(self, preparation: Any) -> None:
         """Give what `Workload.prepare` takes; the workers have been waiting for it."""
@@ -109,7 +122,8 @@ class SlotPool:
                 break
         if not self._closing:
             with contextlib.suppress(RayError):
-                ray.get(self.hub.slot_gone.remote(slot, reason))
+                if told := ray.get(self.hub.slot_gone.remote(slot, reason)):
+                    self._on_loss(f"slot {slot} is gone: {told}")
 
     def _trainer(self, slot: int) -> Any:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from raycnn.slots.messages import Assignment, Ended, Report, StopTask, Workload
+from raycnn.slots.messages import Assignment, Ended, Report, StopTask, UnfitNode, Workload
 
 BEAT_S = 2.0
 
@@ -118,6 +118,8 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
         workload.run(assignment.task.payload, state, place)
     except StopTask:
         status = "stopped"
+    except UnfitNode as error:
+        status, reason, at = "unfit", str(error), time.time()
     except Exception as error:  # whatever a task raises fails that task, not the slot
         status, reason, at = "failed", _one_line(error), time.time()
     gc.collect()

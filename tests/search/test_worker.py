@@ -39,7 +39,7 @@ def state() -> _State:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (60, 8, 8, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
     images = Images(pixels, torch.arange(60) % 3)
-    return _State(TrainingData(images, images, None, (0.5,) * 3, (0.3,) * 3, 3), torch.device("cpu"))
+    return _State(TrainingData(images, images, None, (0.5,) * 3, (0.3,) * 3, 3), torch.device("cpu"), None)
 
 
 def logged(directory: Path) -> list[int]:

@@ -33,7 +33,7 @@ def pool(directory: Path, workers: int) -> Any:
 
     made = SlotPool(WORKLOAD, SlotShape(workers=workers, cpus=1.9 / workers), directory / "slots")
     made.grow(1)
-    made.post(search_images(SEARCH, None, directory).preparation(1.0, nodes=1))
+    made.post(search_images(SEARCH, None, directory).preparation(1.0, None))
     return made
 
 

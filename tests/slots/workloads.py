@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raycnn.slots.messages import Link, Workload
+from raycnn.slots.messages import Link, UnfitNode, Workload
 
 
 def prepare(preparation: Any) -> Any:
@@ -18,7 +18,8 @@ def prepare(preparation: Any) -> Any:
 def run(payload: dict[str, Any], state: Any, link: Link) -> None:
     """`steps` steps, each a collective and a report; goes on after the step that `directory` holds.
 
-    fault: at which step, on which rank (None: all), how. "kill" happens once, a restarted task finds its mark.
+    fault: at which step, on which rank (None: all), how. "kill" and "full" happen once: a task that goes on
+    finds their mark.
     """
     import ray.train.torch
     import torch
@@ -47,6 +48,9 @@ def run(payload: dict[str, Any], state: Any, link: Link) -> None:
 def _fail(how: str, directory: Path) -> None:
     if how == "raise":
         raise RuntimeError("no such luck")
+    if how == "full" and not (directory / "full").exists():
+        (directory / "full").touch()
+        raise UnfitNode("the disk is full")
     if how == "hang":
         time.sleep(3600)
     if how == "kill" and not (directory / "killed").exists():

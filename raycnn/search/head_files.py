@@ -1,0 +1,136 @@
+"""The head's files for nodes that do not share its disk: they travel through Ray, and the head alone keeps them."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from raycnn.errors import CheckpointError
+from raycnn.slots.messages import UnfitNode
+from raycnn.slots.pool import HEAD
+
+Stamp = tuple[int, int]
+"""Size and time of the last change of a file: equal on all nodes that share it."""
+
+_OF_A_TRAINING = ("checkpoint.pt", "metrics.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFiles:
+    """How a node reaches the head's files. mark: a file of the run directory, and word, its content: a node that reads
+    it there and may write beside it shares the directory."""
+
+    actor: Any
+    mark: Path
+    word: str
+
+    def shared_here(self) -> bool:
+        """Whether this node shares the run directory."""
+        try:
+            return self.mark.read_text() == self.word and os.access(self.mark.parent, os.W_OK)
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def training_directory(self, directory: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+        """A copy of a training's directory on this node, and a function that sends the head what has changed in it.
+
+        Raises UnfitNode where this node cannot hold the copy, CheckpointError where the head cannot take it.
+        """
+        with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
+            copy = Path(place)
+            with _fit(copy):
+                for name in _OF_A_TRAINING:
+                    content: Any = ray.get(self.actor.read.remote(directory / name))
+                    if content is not None:
+                        (copy / name).write_bytes(content)
+            sent = {name: _stamp(copy / name) for name in _OF_A_TRAINING}
+
+            def send() -> None:
+                for name in _OF_A_TRAINING:
+                    if (stamp := _stamp(copy / name)) != sent[name]:
+                        self._write(directory / name, (copy / name).read_bytes())
+                        sent[name] = stamp
+
+            with _fit(copy):
+                yield copy, send
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            ray.get(self.actor.write.remote(path, content))
+        except RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise CheckpointError(
+                    f"{path}: cannot be written by the head ({error.cause.strerror}). Free space there."
+                ) from error
+            raise
+
+    @contextlib.contextmanager
+    def file(self, path: Path) -> Iterator[Path]:
+        """`path` itself where this node has the same file, else a copy."""
+        stamp: Any = ray.get(self.actor.stamp.remote(path))
+        if stamp is None or stamp == _stamp(path):
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
+            copy = Path(place, path.name)
+            content: Any = ray.get(self.actor.read.remote(path))
+            copy.write_bytes(content)
+            yield copy
+
+
+def serve_head_files(run: Path) -> HeadFiles:
+    """From now until this process leaves Ray. `run` has been held."""
+    actor = ray.remote(num_cpus=0)(_Files).options(resources=HEAD, max_concurrency=16).remote()
+    mark = run / "run.holder.json"
+    return HeadFiles(actor, mark, mark.read_text())
+
+
+class _Files:
+    """The actor on the head."""
+
+    def read(self, path: Path) -> bytes | None:
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def stamp(self, path: Path) -> Stamp | None:
+        return _stamp(path)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _fit(copy: Path) -> Iterator[None]:
+    """A full disk of this node, as what it is: no fault of the training."""
+    try:
+        yield
+    except (OSError, CheckpointError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise UnfitNode(f"{copy.parent} on {os.uname().nodename} cannot be written ({cause.strerror})") from error
+        raise
