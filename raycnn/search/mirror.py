@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from raycnn.errors import ClusterError, RaycnnError
 
@@ -19,8 +20,11 @@ _LEFT_HERE = ("run.lock", HOLDER, "checkpoint.prev.pt")
 
 def working_directory(uri: str) -> Path:
     """Where the work on a run with this URI is done: runs/ and the last part of its path."""
-    name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]
-    if not name or "://" not in uri.partition("?")[0].rstrip("/"):
+    parts = urlsplit(uri)
+    if parts.password:
+        raise ClusterError("--run: has a password in its URI, where logs would show it. Give it by the environment.")
+    name = parts.path.rstrip("/").rpartition("/")[2]
+    if not name:
         raise ClusterError(f"--run {uri}: names no directory. Write it as s3://BUCKET/NAME.")
     return Path("runs") / name
 

@@ -1,18 +1,28 @@
 """What there is, and how many trials fit into it at once."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from raycnn.errors import ClusterError
 from raycnn.slots.pool import SlotShape
 from raycnn.spec.search import Trainer
 
+UNLIMITED = 1000  # nodes of a kind that are planned with at most
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """CPUs and GPUs by node, now, and over the whole cluster when it has grown to its maximum."""
+    """CPUs and GPUs by node: of those that are there, and of those that an autoscaler may add."""
 
     nodes: tuple[tuple[float, float], ...]
-    maximum: tuple[float, float]
+    to_come: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def maximum(self) -> tuple[float, float]:
+        """CPUs and GPUs of the cluster at its largest."""
+        every = self.nodes + self.to_come
+        return sum(cpus for cpus, _ in every), sum(gpus for _, gpus in every)
 
     @property
     def cpus(self) -> float:
@@ -25,7 +35,8 @@ class Resources:
     def words(self) -> str:
         """For the header: `2 CPUs`, `64 CPUs, 8 GPUs on 2 nodes`."""
         parts = [f"{self.cpus:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
-        grown = f", up to {self.maximum[0]:g} CPUs and {self.maximum[1]:g} GPUs" if self.maximum[0] > self.cpus else ""
+        most_cpus, most_gpus = self.maximum
+        grown = f", up to {most_cpus:g} CPUs and {most_gpus:g} GPUs as nodes come" if self.to_come else ""
         return ", ".join(parts) + (f" on {len(self.nodes)} nodes" if len(self.nodes) > 1 else "") + grown
 
 
@@ -35,19 +46,19 @@ def local_resources() -> Resources:
     from ray._private.utils import get_num_cpus
 
     here = (float(get_num_cpus()), float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()))
-    return Resources((here,), here)
+    return Resources((here,))
 
 
 def cluster_resources() -> Resources:
-    """The cluster that this process is connected to, and its maximum where it autoscales."""
+    """The cluster that this process is connected to."""
     import ray
 
-    nodes = tuple(
-        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]
-    )
-    now = (sum(cpus for cpus, _ in nodes), sum(gpus for _, gpus in nodes))
-    grown = _autoscaler_maximum()
-    return Resources(nodes, (max(now[0], grown[0]), max(now[1], grown[1])))
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    here = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in alive]
+    workers = [
+        have for have, node in zip(here, alive, strict=True) if "node:__internal_head__" not in node["Resources"]
+    ]
+    return Resources(tuple(here), tuple(_to_come(workers)))
 
 
 def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
@@ -82,20 +93,20 @@ def placement(shape: SlotShape, resources: Resources) -> str:
 
 def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: bool = False) -> int:
     """How many slots fit: now, or (`grown`) when the cluster has its maximum. At least 1, at most trainer.slots."""
-    if grown and resources.maximum[0] > resources.cpus:
-        nodes: tuple[tuple[float, float], ...] = (resources.maximum,)
-    else:
-        nodes = resources.nodes
+    nodes = resources.nodes + (resources.to_come if grown else ())
     workers = sum(_workers_on(node, shape) for node in nodes)
     fits = max(1, workers // shape.workers)
     return min(fits, trainer.slots or fits)
 
 
 def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:
-    """With GPUs: a node's CPUs shared among its GPUs, at most 8. Without: a quarter of the node, for four trials."""
-    cpus, on_node = max(resources.nodes) if resources.nodes else resources.maximum
+    """With GPUs: a node's CPUs shared among its GPUs, at most 8, by the node that has least of them. Without: a quarter
+    of the largest node, for four trials."""
+    every = resources.nodes + resources.to_come
     if gpus:
-        return max(0.5, min(8.0, cpus // max(on_node / gpus, 1.0)))
+        shares = [cpus // max(on_node / gpus, 1.0) for cpus, on_node in every if on_node >= min(gpus, 1.0)]
+        return max(0.5, min(8.0, *shares))
+    cpus, _ = max(every)
     return max(1.0, min(cpus // 4, cpus // workers))
 
 
@@ -104,9 +115,13 @@ def _workers_on(node: tuple[float, float], shape: SlotShape) -> int:
     return min(by_cpu, int(node[1] / shape.gpus + 1e-6)) if shape.gpus else by_cpu
 
 
-def _autoscaler_maximum() -> tuple[float, float]:
-    """CPUs and GPUs of an autoscaled cluster at its largest; (0, 0) of another."""
+def _to_come(workers: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """The nodes that the autoscaler may add to these workers; none where there is no autoscaler."""
     import ray
 
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # pyright: ignore private, and Ray Train's own way
-    return float(most.get("CPU", 0)), float(most.get("GPU", 0))
+    config = ray._private.state.state.get_cluster_config()  # pyright: ignore private, and Ray Train's own way
+    there = Counter(workers)
+    for group in config.node_group_configs if config else ():
+        kind = (float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0)))
+        most = group.max_count if group.max_count >= 0 else UNLIMITED
+        yield from [kind] * max(0, min(most, UNLIMITED) - there[kind])

@@ -21,6 +21,7 @@ from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units
 from raycnn.search.head_files import HeadFiles, serve_head_files
+from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
@@ -70,9 +71,11 @@ def _models(run: Path) -> dict[Key, Path]:
 
 
 def _spread(todo: list[Job], source: Any, files: HeadFiles | None) -> Iterator[tuple[Job, list[Scored]]]:
-    """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit."""
-    free = ray.cluster_resources()
-    gpus, cpus = free.get("GPU", 0), free.get("CPU", 1)
+    """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit.
+
+    Where the cluster grows, actors wait for its nodes, and units for none of them.
+    """
+    cpus, gpus = cluster_resources().maximum
     share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1} if gpus >= 1 else {"num_cpus": min(4, max(1, int(cpus)))}
     count = int(gpus) if gpus >= 1 else max(1, int(cpus // share["num_cpus"]))
     actor: Any = ray.remote(**share)(_Scorer)
@@ -80,18 +83,19 @@ def _spread(todo: list[Job], source: Any, files: HeadFiles | None) -> Iterator[t
         actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files)
         for index in range(min(count, len(todo)))
     ]
-    waiting, running = list(reversed(todo)), {}
-    for scorer in scorers:
-        job = waiting.pop()
-        running[scorer.score.remote(*job)] = (scorer, job)
-    while running:
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        scorer, job = running.pop(ready)
-        scored = ray.get(ready)
+    waiting = list(reversed(todo))
+    expected: dict[Any, tuple[Any, Job | None]] = {scorer.__ray_ready__.remote(): (scorer, None) for scorer in scorers}
+    done = 0
+    while done < len(todo):
+        (ready,), _ = ray.wait(list(expected), num_returns=1)
+        scorer, job = expected.pop(ready)
+        scored: Any = ray.get(ready)
         if waiting:
             following = waiting.pop()
-            running[scorer.score.remote(*following)] = (scorer, following)
-        yield job, scored
+            expected[scorer.score.remote(*following)] = (scorer, following)
+        if job is not None:
+            done += 1
+            yield job, scored
 
 
 class _Scorer:

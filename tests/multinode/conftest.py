@@ -82,7 +82,7 @@ def local_config() -> dict[str, Any]:
     """cluster/local.yaml for these nodes. They read this checkout's .venv instead of installing one each, and have few
     processors and little memory to give."""
     config = YAML(typ="safe").load(CHECKOUT / "cluster" / "local.yaml")
-    config["provider"] |= {"head_ip": "10.77.0.10", "worker_ips": ["10.77.0.11", "10.77.0.12"]}
+    config["provider"] |= {"head_ip": "10.77.0.4", "worker_ips": ["10.77.0.5", "10.77.0.6"]}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/key"}
     config["file_mounts"] = {"~/.ray/auth_token": "~/.ray/auth_token"}
     installs = "cd ~/raycnn && scripts/setup"

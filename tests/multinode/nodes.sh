@@ -7,13 +7,14 @@
 #   nodes.sh kill NODE             at once, with all that runs on it
 #   nodes.sh start NODE            again, with its home and nothing else
 #   nodes.sh cut NODE | join NODE  its network
+#   nodes.sh slow NODE RATE        what comes to it, in tc's words, as 20mbit; RATE off: as before
 #   nodes.sh exec NODE COMMAND...
 #
 # NODES: a folder under /tmp; NODES/shared is the storage that all nodes share. CHECKOUT: what they read, with its .venv.
 set -euo pipefail
 NODES=${NODES:?} CHECKOUT=${CHECKOUT:?} NET=${NET:-10.77.0}
 python=$(dirname "$(dirname "$(readlink -f "$CHECKOUT/.venv/bin/python")")") # the interpreter, wherever it is installed
-declare -A host=([client]=9 [head]=10 [w1]=11 [w2]=12)
+declare -A host=([client]=9 [head]=4 [w1]=5 [w2]=6) # the first three that Amazon's EC2 would give
 declare -r path="$CHECKOUT/.venv/bin"
 
 first_process() { cat "$NODES/$1/pid"; }
@@ -106,6 +107,10 @@ case ${1:?} in
     start) start "$2" ;;
     boot) boot ;;
     cut) ip -n rc-switch link set "p-$2" down ;;
+    slow)
+        tc -n rc-switch qdisc del dev "p-$2" root 2>/dev/null || true
+        [[ $3 == off ]] || tc -n rc-switch qdisc add dev "p-$2" root tbf rate "$3" burst 64kb latency 400ms
+        ;;
     join) ip -n rc-switch link set "p-$2" up ;;
     exec)
         name=$2

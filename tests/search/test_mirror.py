@@ -116,7 +116,7 @@ def test_it_is_copied_while_the_search_runs_and_its_loss_is_told_once(tmp_path, 
     assert "the search goes on in" in told[0]
 
 
-@pytest.mark.parametrize("uri", ["s3:/bucket/x", "s3://", "nosuch://bucket/x", "s3://bucket/x?endpoint=1&bad"])
+@pytest.mark.parametrize("uri", ["s3://bucket", "s3://", "nosuch://bucket/x", "s3://bucket/x?endpoint=1&bad"])
 def test_a_uri_that_cannot_be_used_is_told_in_a_line(tmp_path, uri):
     def search(run: Path) -> None:
         working_directory(uri)
@@ -125,6 +125,12 @@ def test_a_uri_that_cannot_be_used_is_told_in_a_line(tmp_path, uri):
 
     with pytest.raises(ClusterError, match=r"^--run .*\. (Write it as|Check the URI)"):
         search(tmp_path / "a")
+
+
+def test_a_secret_in_the_uri_is_refused_and_not_repeated():
+    with pytest.raises(ClusterError, match="has a password") as error:
+        working_directory("s3://key:secret@bucket/joint")
+    assert "secret" not in str(error.value)
 
 
 def test_the_work_is_done_in_runs():

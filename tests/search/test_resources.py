@@ -3,14 +3,14 @@
 import pytest
 
 from raycnn.errors import ClusterError
-from raycnn.search.resources import Resources, slot_count, slot_shape
+from raycnn.search.resources import Resources, placement, slot_count, slot_shape
 from raycnn.spec.search import Trainer
 
-LAPTOP = Resources(((2.0, 0.0),), (2.0, 0.0))
-ONE_GPU = Resources(((16.0, 1.0),), (16.0, 1.0))
-EIGHT_GPUS = Resources(((64.0, 8.0),), (64.0, 8.0))
-TWO_NODES = Resources(((32.0, 4.0), (32.0, 4.0)), (64.0, 8.0))
-GROWING = Resources(((8.0, 0.0),), (136.0, 8.0))
+LAPTOP = Resources(((2.0, 0.0),))
+ONE_GPU = Resources(((16.0, 1.0),))
+EIGHT_GPUS = Resources(((64.0, 8.0),))
+TWO_NODES = Resources(((32.0, 4.0), (32.0, 4.0)))
+GROWING = Resources(((8.0, 0.0),), ((4.0, 1.0),) * 8)
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,24 @@ def test_slots_fill_the_cluster(trainer, resources, workers, cpus, gpus, slots):
 
 
 def test_slots_of_a_cluster_that_grows_follow_its_maximum():
-    trainer = Trainer(gpus_per_worker=1, cpus_per_worker=8)
-    shape = slot_shape(trainer, GROWING)
-    assert slot_count(trainer, shape, GROWING) == 1
-    assert slot_count(trainer, shape, GROWING, grown=True) == 8
+    shape = slot_shape(Trainer(), GROWING)
+    assert (shape.cpus, shape.gpus) == (4.0, 1.0), "as the nodes to come have them, not the head"
+    assert slot_count(Trainer(), shape, GROWING) == 1
+    assert slot_count(Trainer(), shape, GROWING, grown=True) == 8
+    assert GROWING.words() == "8 CPUs, up to 40 CPUs and 8 GPUs as nodes come"
+
+
+@pytest.mark.parametrize(
+    ("workers", "resources", "words"),
+    [
+        (1, TWO_NODES, ""),
+        (4, TWO_NODES, ", on one node"),
+        (8, TWO_NODES, ", spread over nodes"),
+        (2, Resources(((8.0, 1.0), (16.0, 2.0))), ", on one node where they fit, else spread over nodes"),
+    ],
+)
+def test_where_the_workers_of_a_slot_go(workers, resources, words):
+    assert placement(slot_shape(Trainer(workers=workers), resources), resources) == words
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""A cluster that begins without a worker, and grows as trials wait: Ray's own autoscaler, with nodes on one machine."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from conftest import Nodes
+
+pytestmark = [pytest.mark.multinode, pytest.mark.timeout(600)]
+
+CONFIG = {
+    "cluster_name": "growing",
+    "max_workers": 2,
+    "idle_timeout_minutes": 0.1,
+    "provider": {"type": "fake_multinode"},
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+    },
+    "head_node_type": "head",
+    "upscaling_speed": 1.0,
+    "auth": {},
+}
+SPACE = """
+name: growing
+data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
+model: fastnet
+budget: {epochs: 3, batch_size: 100}
+space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.2, log: true}}}}
+search: {trials: 4, scheduler: none, corruption_images: 50}
+finals: {top: 1, seeds: 1, score: [generated-c], generated: [brightness]}
+"""
+
+
+@pytest.fixture(scope="module")
+def growing(nodes: Nodes) -> Iterator[None]:
+    """On the head, which itself offers no processor."""
+    (nodes.shared / "growing.json").write_text(json.dumps(CONFIG))
+    command = "env AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_FAKE_CLUSTER=1 ray start --head --num-cpus=0 --port=6379"
+    command += " --object-store-memory=200000000 --dashboard-host=127.0.0.1 --disable-usage-stats"
+    nodes.run("head", *command.split(), f"--autoscaling-config={nodes.shared / 'growing.json'}")
+    yield
+    nodes.run("head", "ray", "stop", "--force")
+
+
+def workers(nodes: Nodes) -> int:
+    """Raylets beside the head's."""
+    return nodes.run("head", "ps", "-eo", "args").count("raylet/raylet --") - 1
+
+
+def test_nodes_come_for_the_trials_that_wait_and_go_when_they_are_idle(nodes: Nodes, growing: None):
+    space, run = nodes.shared / "growing.yaml", nodes.shared / "growing"
+    space.write_text(SPACE)
+    assert workers(nodes) == 0
+    output = nodes.shared / "growing.txt"
+    command = ("python", "-m", "raycnn.tune", space, "--address", "auto", "--run", run)
+    search = nodes.start("head", *command, output=output)
+    most = 0
+    deadline = time.monotonic() + 400
+    while search.poll() is None:
+        most = max(most, workers(nodes))
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(1)
+    assert search.returncode == 0, output.read_text()
+    assert most == 2
+    assert "up to 2 CPUs" in output.read_text()
+    assert pd.read_parquet(run / "trials.parquet")["state"].tolist() == ["COMPLETE"] * 4
+    assert set(pd.read_parquet(run / "robustness.parquet")["model"]) > {"baseline"}
+    deadline = time.monotonic() + 60
+    while workers(nodes):
+        assert time.monotonic() < deadline, subprocess.run(["ps", "aux"], capture_output=True, text=True).stdout
+        time.sleep(1)
