@@ -29,8 +29,9 @@ def main() -> None:
     from raycnn.commands.score import score
     from raycnn.commands.train import train
     from raycnn.commands.tune import tune
+    from raycnn.commands.watch import watch
 
-    run(tune, train, score, compare, report, ablate, export, reproduce, fetch, corrupt, doctor)
+    run(tune, watch, train, score, compare, report, ablate, export, reproduce, fetch, corrupt, doctor)
 
 
 def run(*commands: Callable[..., None]) -> NoReturn:

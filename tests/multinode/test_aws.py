@@ -63,8 +63,8 @@ def amazon(nodes: Nodes) -> Iterator[dict[str, str]]:
 
 
 def cloud_config(nodes: Nodes, ids: dict[str, str]) -> dict[str, Any]:
-    """cluster.yaml for this account, with an impatient autoscaler. The machines read this checkout's .venv, and have one
-    processor, no GPU and no apt."""
+    """cluster.yaml for this account, with an impatient autoscaler. The machines read this checkout's .venv, and have
+    one processor, no GPU and no apt."""
     config = YAML(typ="safe").load(CHECKOUT / "cluster.yaml")
     config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/key"}
