@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from raycnn.errors import ClusterError
 from raycnn.slots.pool import SlotShape
 from raycnn.spec.search import Trainer
-
-UNLIMITED = 1000  # nodes of a kind that are planned with at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,16 @@ def _workers_on(node: tuple[float, float], shape: SlotShape) -> int:
 
 
 def _to_come(workers: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """The nodes that the autoscaler may add to these workers; none where there is no autoscaler."""
-    import ray
+    """The nodes that the autoscaler of a cluster that `ray up` made may add to these workers; none elsewhere."""
+    config = Path("~/ray_bootstrap_config.yaml").expanduser()
+    if not config.exists():
+        return
+    from ruamel.yaml import YAML
 
-    config = ray._private.state.state.get_cluster_config()  # pyright: ignore private, and Ray Train's own way
+    tree: Any = YAML(typ="safe").load(config)
     there = Counter(workers)
-    for group in config.node_group_configs if config else ():
-        kind = (float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0)))
-        most = group.max_count if group.max_count >= 0 else UNLIMITED
-        yield from [kind] * max(0, min(most, UNLIMITED) - there[kind])
+    left = tree.get("max_workers", 0) - len(workers)
+    for name, group in tree.get("available_node_types", {}).items():
+        kind = (float(group["resources"].get("CPU", 0)), float(group["resources"].get("GPU", 0)))
+        most = 0 if name == tree["head_node_type"] else group.get("max_workers", 0) - there[kind]
+        yield from [kind] * max(0, min(most, left))

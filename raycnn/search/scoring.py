@@ -75,9 +75,13 @@ def _spread(todo: list[Job], source: Any, files: HeadFiles | None) -> Iterator[t
 
     Where the cluster grows, actors wait for its nodes, and units for none of them.
     """
-    cpus, gpus = cluster_resources().maximum
-    share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1} if gpus >= 1 else {"num_cpus": min(4, max(1, int(cpus)))}
-    count = int(gpus) if gpus >= 1 else max(1, int(cpus // share["num_cpus"]))
+    resources = cluster_resources()
+    every = resources.nodes + resources.to_come
+    count = sum(int(gpus) for _, gpus in every)
+    share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}
+    if not count:
+        share = {"num_cpus": max(1, min(4, int(max(cpus for cpus, _ in every))))}
+        count = max(1, sum(int(cpus) // share["num_cpus"] for cpus, _ in every))
     actor: Any = ray.remote(**share)(_Scorer)
     scorers = [
         actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files)

@@ -60,8 +60,9 @@ def trainable(hub: Any, run: Path, spec: SearchSpec, rungs: tuple[int, ...]) -> 
         outcome = {"epoch": ended.epoch, "outcome": ended.outcome.status, "reason": ended.outcome.reason}
         tune.report({**outcome, "repeats": json.dumps(last), "train/seconds": seconds})
 
-    # Hardly anything: the workers of the slots do the work, and a trial must never wait for what they hold.
-    return tune.with_resources(trial, tune.PlacementGroupFactory([{"CPU": 0.001, **HEAD}]))
+    # No processor: the workers of the slots do the work, a trial must never wait for what they hold, and a head may
+    # have none to give.
+    return tune.with_resources(trial, tune.PlacementGroupFactory([HEAD]))
 
 
 @dataclass(frozen=True, slots=True)

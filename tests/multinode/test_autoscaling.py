@@ -11,18 +11,30 @@ from conftest import Nodes
 
 pytestmark = [pytest.mark.multinode, pytest.mark.timeout(600)]
 
+# Ray's provider for tests: its nodes are processes beside the head.
 CONFIG = {
     "cluster_name": "growing",
     "max_workers": 2,
     "idle_timeout_minutes": 0.1,
-    "provider": {"type": "fake_multinode"},
+    "upscaling_speed": 1.0,
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+        "foreground_node_launch": True,
+        "worker_liveness_check": False,
+    },
+    "head_node_type": "ray.head.default",
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
-    "head_node_type": "head",
-    "upscaling_speed": 1.0,
-    "auth": {},
+    **{name: {} for name in ("auth", "docker", "file_mounts")},
+    **{name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands")},
+    **{f"{name}_commands": [] for name in ("setup", "head_setup", "worker_setup")},
+    **{f"{name}_start_ray_commands": [] for name in ("head", "worker")},
+    "file_mounts_sync_continuously": False,
 }
 SPACE = """
 name: growing
@@ -38,10 +50,11 @@ finals: {top: 1, seeds: 1, score: [generated-c], generated: [brightness]}
 @pytest.fixture(scope="module")
 def growing(nodes: Nodes) -> Iterator[None]:
     """On the head, which itself offers no processor."""
-    (nodes.shared / "growing.json").write_text(json.dumps(CONFIG))
+    # Where `ray up` puts it; JSON is YAML.
+    (nodes.place / "head" / "root" / "ray_bootstrap_config.yaml").write_text(json.dumps(CONFIG))
     command = "env AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_FAKE_CLUSTER=1 ray start --head --num-cpus=0 --port=6379"
     command += " --object-store-memory=200000000 --dashboard-host=127.0.0.1 --disable-usage-stats"
-    nodes.run("head", *command.split(), f"--autoscaling-config={nodes.shared / 'growing.json'}")
+    nodes.run("head", *command.split(), "--autoscaling-config=/root/ray_bootstrap_config.yaml")
     yield
     nodes.run("head", "ray", "stop", "--force")
 
