@@ -91,7 +91,7 @@ def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str
     from raycnn.search.estimate import estimate
     from raycnn.search.resources import slot_count, slot_shape
 
-    resources = _resources(address)
+    resources = _resources(address, spec)
     shape = slot_shape(spec.trainer, resources)
     text = io.StringIO()
     YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), text)
@@ -117,7 +117,7 @@ def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str
     print(f"run directory       {directory}{resumed}")
 
 
-def _resources(address: str | None) -> Any:
+def _resources(address: str | None, spec: SearchSpec) -> Any:
     from raycnn.search.resources import cluster_resources, local_resources
 
     if address is None:
@@ -126,7 +126,7 @@ def _resources(address: str | None) -> Any:
 
     connect(address)
     try:
-        return cluster_resources()
+        return cluster_resources(spec.trainer)
     finally:
         disconnect()
 

@@ -49,8 +49,12 @@ def local_resources() -> Resources:
     return Resources((here,))
 
 
-def cluster_resources() -> Resources:
-    """The cluster that this process is connected to."""
+def cluster_resources(wished: Trainer | None = None) -> Resources:
+    """The cluster that this process is connected to.
+
+    wished: where an autoscaler does not say how far it grows (KubeRay's does not), nodes are expected for all of its
+    slots, if it says how many of which size.
+    """
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -58,7 +62,19 @@ def cluster_resources() -> Resources:
     workers = [
         have for have, node in zip(here, alive, strict=True) if "node:__internal_head__" not in node["Resources"]
     ]
-    return Resources(tuple(here), tuple(_to_come(workers)))
+    found = Resources(tuple(here), tuple(_to_come(workers)))
+    return found if found.to_come or wished is None else expecting(wished, found)
+
+
+def expecting(trainer: Trainer, resources: Resources) -> Resources:
+    """With nodes to come for those of trainer.slots that do not fit now; unchanged where their size is not given."""
+    cpus, gpus = trainer.cpus_per_worker, trainer.gpus_per_worker
+    if trainer.slots is None or cpus == "auto" or gpus == "auto":
+        return resources
+    shape = SlotShape(trainer.workers, cpus, gpus)
+    there = sum(_workers_on(node, shape) for node in resources.nodes) // shape.workers
+    kind = (cpus * shape.workers, gpus * shape.workers)
+    return Resources(resources.nodes, (kind,) * max(0, trainer.slots - there))
 
 
 def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:

@@ -137,7 +137,8 @@ def _train(
     from raycnn.slots.pool import SlotPool
 
     spec, run = request.spec, request.run
-    resources = cluster_resources()
+    wished = None if connected.ours else spec.trainer
+    resources = cluster_resources(wished)
     without = nodes_without(run) if len(resources.nodes) > 1 else {}
     files = None if connected.ours else serve_head_files(run)  # nodes may come that share no disk with this one
     shape = slot_shape(spec.trainer, resources)
@@ -205,7 +206,7 @@ def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: 
     from raycnn.search.resources import cluster_resources, slot_count
 
     while not stop.wait(10):
-        pool.grow(min(slot_count(spec.trainer, shape, cluster_resources()), most))
+        pool.grow(min(slot_count(spec.trainer, shape, cluster_resources(spec.trainer)), most))
         pool.retire_idle(_jobs(spec, spec.search.trials - gauged.finished))
 
 

@@ -25,7 +25,7 @@ from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
-from raycnn.spec.search import Finals
+from raycnn.spec.search import Finals, Trainer
 
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
@@ -58,7 +58,7 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
     source: Any = ray.put(data.open_test()) if several else data.directory
     files = serve_head_files(run) if several else None
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
-    for (unit, wanted), scored in _spread(todo, source, files):
+    for (unit, wanted), scored in _spread(todo, source, files, spec.trainer):
         results.add(unit, scored)
         progress.done(unit, unit.images * len(wanted))
     results.save()
@@ -70,12 +70,14 @@ def _models(run: Path) -> dict[Key, Path]:
     return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
 
 
-def _spread(todo: list[Job], source: Any, files: HeadFiles | None) -> Iterator[tuple[Job, list[Scored]]]:
+def _spread(
+    todo: list[Job], source: Any, files: HeadFiles | None, trainer: Trainer
+) -> Iterator[tuple[Job, list[Scored]]]:
     """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit.
 
     Where the cluster grows, actors wait for its nodes, and units for none of them.
     """
-    resources = cluster_resources()
+    resources = cluster_resources(trainer)
     every = resources.nodes + resources.to_come
     count = sum(int(gpus) for _, gpus in every)
     share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}

@@ -3,7 +3,7 @@
 import pytest
 
 from raycnn.errors import ClusterError
-from raycnn.search.resources import Resources, placement, slot_count, slot_shape
+from raycnn.search.resources import Resources, expecting, placement, slot_count, slot_shape
 from raycnn.spec.search import Trainer
 
 LAPTOP = Resources(((2.0, 0.0),))
@@ -39,6 +39,16 @@ def test_slots_of_a_cluster_that_grows_follow_its_maximum():
     assert slot_count(Trainer(), shape, GROWING) == 1
     assert slot_count(Trainer(), shape, GROWING, grown=True) == 8
     assert GROWING.words() == "8 CPUs, up to 40 CPUs and 8 GPUs as nodes come"
+
+
+def test_slots_that_are_wished_are_waited_for_where_the_cluster_does_not_tell_how_far_it_grows():
+    head = Resources(((4.0, 0.0),))
+    wish = Trainer(slots=8, workers=2, gpus_per_worker=1, cpus_per_worker=7)
+    grown = expecting(wish, head)
+    assert grown.to_come == ((14.0, 2.0),) * 8
+    assert slot_count(wish, slot_shape(wish, grown), grown, grown=True) == 8
+    assert len(expecting(wish, Resources(((4.0, 0.0), (28.0, 4.0)))).to_come) == 6, "two fit"
+    assert expecting(Trainer(slots=8), head) == head, "nobody said what a slot needs"
 
 
 @pytest.mark.parametrize(
