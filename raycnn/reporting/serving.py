@@ -54,7 +54,7 @@ class ReportServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ReportServer
+    server: ReportServer  # pyright: ignore[reportIncompatibleVariableOverride] the only one that makes handlers
 
     def do_GET(self) -> None:
         """The report, or its version; nothing under a name other than loopback's, by which a page from elsewhere could

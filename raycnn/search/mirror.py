@@ -119,7 +119,9 @@ class _Mirror:
                 return
             here = self._run / JOURNAL
             if here.exists():
-                there, known = (json.loads(text)["started"] for text in (self._read(MANIFEST), self._text(MANIFEST)))
+                there, known = (
+                    json.loads(text)["started"] for text in (self._read(MANIFEST) or b"{}", self._text(MANIFEST))
+                )
                 if there != known:
                     raise ClusterError(
                         f"--run {self._uri}: holds a search of {there}, and {self._run}, where the work on it would be "

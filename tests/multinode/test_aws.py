@@ -42,13 +42,13 @@ def amazon(nodes: Nodes) -> Iterator[dict[str, str]]:
     """Ids of what the cluster needs there. moto has an environment of its own; of boto3 the nodes see just what is not
     in theirs."""
     place = nodes.shared / "moto"
-    quiet = {"capture_output": True, "text": True}
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
     pip = [place / "bin" / "pip", "install", "-q"]
-    if (done := subprocess.run([*pip, "moto[server]", "boto3"], **quiet)).returncode:
+    done = subprocess.run([*pip, "moto[server]", "boto3"], capture_output=True, text=True)
+    if done.returncode:
         pytest.skip(f"moto cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     parts = ["boto3", "botocore", "s3transfer", "jmespath"]
-    subprocess.run([*pip, "--no-deps", "--target", nodes.shared / "boto", *parts], check=True, **quiet)
+    subprocess.run([*pip, "--no-deps", "--target", nodes.shared / "boto", *parts], check=True, capture_output=True)
     server = [*setting(nodes), "MOTO_IAM_LOAD_MANAGED_POLICIES=true", place / "bin" / "moto_server"]
     process = nodes.start("client", *server, "-H", "10.77.0.9", "-p", "5000", output=nodes.shared / "moto.txt")
     policy = nodes.shared / "policy.json"
@@ -60,6 +60,7 @@ def amazon(nodes: Nodes) -> Iterator[dict[str, str]]:
     program = Path(__file__).with_name("account.py")
     yield json.loads(nodes.run("client", *setting(nodes), place / "bin" / "python", program, policy))
     process.terminate()
+    process.wait(30)
 
 
 def cloud_config(nodes: Nodes, ids: dict[str, str]) -> dict[str, Any]:
