@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raycnn.search.study import Study
-from raycnn.spec.reading import read_search
+from raycnn.spec.reading import read_search, search_from_text
 from raycnn.spec.space import FloatRange, parameters
 
 POINTS = 16
@@ -44,3 +44,28 @@ def test_after_the_baseline_every_parameter_is_modelled(tmp_path: Path, sampler:
     modelled = study._study.sampler.infer_relative_search_space(study._study, study.trials()[-1])
     assert modelled.keys() == {named.name for named in parameters(spec.space)}
     assert [trial.number for trial in study.trials()] == list(range(6))
+
+
+NUMBERS = """
+name: numbers
+data: {name: shapes}
+model: fastnet
+budget: {epochs: 3, batch_size: 256}
+space:
+  regularizers: {mixup: {alpha: {type: float, low: 0.1, high: 1.0}}}
+  optimizer: {sgd: {lr: {type: float, low: 0.01, high: 1.0, log: true}, momentum: {type: float, low: 0, high: 0.9}}}
+search: {trials: 20, sampler: cmaes, objectives: [val/clean_error], startup_trials: 3}
+"""
+
+
+def test_the_evolution_strategy_models_every_number(tmp_path: Path) -> None:
+    spec = search_from_text(NUMBERS, "NUMBERS")
+    study = Study(tmp_path, spec)
+    for number in range(12):
+        asked = study.ask()
+        assert asked
+        study.complete(asked.number, {"val/clean_error": 0.5 - number / 20}, {})
+    modelled = study._study.sampler.infer_relative_search_space(study._study, study.trials()[-1])
+    assert modelled.keys() == {named.name for named in parameters(spec.space)}
+    generations = [key for trial in study.trials() for key in trial.system_attrs if key.startswith("cma:")]
+    assert generations, "it draws at random"
