@@ -55,6 +55,8 @@ class Nodes:
 def nodes() -> Iterator[Nodes]:
     if os.getuid() != 0:
         pytest.skip("nodes out of namespaces need root")
+    if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
+        pytest.skip("namespaces may not be made here")
     missing = [
         package
         for program, package in PACKAGES.items()

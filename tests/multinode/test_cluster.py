@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Nodes
+from conftest import Nodes, living
 
 pytestmark = [pytest.mark.multinode, pytest.mark.timeout(900)]
 
@@ -94,9 +94,9 @@ def test_a_trial_of_two_workers_spans_nodes(nodes: Nodes):
     assert "3 CPUs on 3 nodes" in search.output.read_text()
 
 
-def in_a_trial(nodes: Nodes, name: str) -> tuple[Search, str]:
+def in_a_trial(nodes: Nodes, name: str, *options: str) -> tuple[Search, str]:
     """A search in the middle of a trial, and a node other than the head that trains it."""
-    search = Search(nodes, name)
+    search = Search(nodes, name, *options)
     search.until(lambda: search.epochs() > 1)
     return search, next(node for node in ("w1", "w2") if trains(nodes, node))
 
@@ -132,11 +132,13 @@ def test_a_node_that_dies_in_a_trial_is_done_without(nodes: Nodes):
     nodes.do("start", node)
 
 
-def test_a_slow_node_slows_the_search_and_ends_nothing(nodes: Nodes):
-    nodes.do("slow", "w1", "20mbit")
-    search, _ = in_a_trial(nodes, "slow")
-    search.ended_well()
-    nodes.do("slow", "w1", "off")
+def test_slow_nodes_slow_the_search_and_end_nothing(nodes: Nodes):
+    for node in ("w1", "w2"):
+        nodes.do("slow", node, "50mbit")
+    search, _ = in_a_trial(nodes, "slow", "--trials", "2")
+    search.ended_well(trials=2)
+    for node in ("w1", "w2"):
+        nodes.do("slow", node, "off")
 
 
 def test_a_node_with_a_spot_notice_is_left_before_it_goes(nodes: Nodes, ray_up: Callable[[], None]):
@@ -154,15 +156,24 @@ def test_a_node_with_a_spot_notice_is_left_before_it_goes(nodes: Nodes, ray_up: 
 
 
 def test_a_node_with_a_full_disk_gives_its_trials_to_the_others(nodes: Nodes):
-    small = "umount /small; mkdir -p /small && mount -t tmpfs -o size=256k tmpfs /small && ray stop --force && "
-    small += "RAY_AUTH_MODE=token RAY_TMPDIR=/tmp TMPDIR=/small ray start --address=10.77.0.4:6379 --num-cpus=1 "
-    small += "--object-store-memory=200000000 --disable-usage-stats"
+    nodes.run("w1", "ray", "stop", "--force")
+    gone(nodes, 2)
+    small = "mkdir /run/small && mount -t tmpfs -o size=256k tmpfs /run/small && RAY_AUTH_MODE=token RAY_TMPDIR=/tmp "
+    small += "TMPDIR=/run/small ray start --address=10.77.0.4:6379 --num-cpus=1 --object-store-memory=200000000"
     nodes.run("w1", "bash", "-c", small)
-    search = Search(nodes, "full", "--set", "trainer.workers=1", run=Path("/tmp/full"))
+    search = Search(nodes, "full", "--set", "trainer.workers=1", "--trials", "16", run=Path("/tmp/full"))
     assert search.process.wait(600) == 0, search.output.read_text()
     said = search.output.read_text()
-    assert "is gone: /small on w1 cannot be written (No space left on device)" in said
-    assert said.count("complete") == 4, said
+    assert "is gone: /run/small on w1 cannot be written (No space left on device)" in said, said
+    assert said.count("complete") == 16, said
+
+
+def gone(nodes: Nodes, left: int) -> None:
+    """Waits until the cluster has noticed that there are no more nodes."""
+    deadline = time.monotonic() + 120
+    while living(nodes) > left:
+        assert time.monotonic() < deadline
+        time.sleep(1)
 
 
 def test_the_head_dies_and_the_same_command_goes_on(nodes: Nodes, ray_up: Callable[[], None]):
