@@ -9,7 +9,7 @@ from pathlib import Path
 from raycnn.errors import RaycnnError
 from raycnn.reporting.page import write_report
 
-AGE_S = 5.0  # a report is at least so old before it is made again, and a page asks so often
+AGE_S = 15.0  # a report is at least so old before it is made again, and a page asks so often
 _HOSTS = ("127.0.0.1", "localhost")
 _RELOAD = """<script>
 setInterval(async () => {

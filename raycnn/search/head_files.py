@@ -69,7 +69,7 @@ class HeadFiles:
             if isinstance(error.cause, OSError):
                 raise CheckpointError(
                     f"{path}: cannot be written by the head ({error.cause.strerror}). Free space there."
-                ) from error
+                ) from None  # or this node would be blamed
             raise
 
     @contextlib.contextmanager

@@ -101,10 +101,11 @@ def placement(shape: SlotShape, resources: Resources) -> str:
     """Where the workers of one slot go, for the header; empty for one worker."""
     if shape.workers == 1:
         return ""
-    on_one = [node for node in resources.nodes if _workers_on(node, shape) >= shape.workers]
-    if len(on_one) == len(resources.nodes):
+    counts = [_workers_on(node, shape) for node in resources.nodes + resources.to_come]
+    on_one = [count >= shape.workers for count in counts if count]
+    if all(on_one):
         return ", on one node"
-    return ", on one node where they fit, else spread over nodes" if on_one else ", spread over nodes"
+    return ", on one node where they fit, else spread over nodes" if any(on_one) else ", spread over nodes"
 
 
 def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: bool = False) -> int:

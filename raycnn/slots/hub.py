@@ -210,11 +210,13 @@ class Hub:
                 self.changed.notify_all()
 
     async def retire_idle(self, keep: int) -> None:
-        """Idle slots leave until `keep` are left, so that the cluster can take their nodes back."""
+        """Of more than `keep` slots those leave that wait for resources, then idle ones, so that the cluster can take
+        their nodes back."""
         async with self.changed:
             staying = [s for s in self.slots.values() if not s.retiring]
-            idle = [s for s in staying if s.generation and not s.starts and not s.ticket]
-            for s in idle[: max(0, len(staying) - keep)]:
+            free = [s for s in staying if not s.ticket]
+            free.sort(key=lambda s: s.generation is not None and not s.starts)
+            for s in free[: max(0, len(staying) - keep)]:
                 s.retiring = True
             self.changed.notify_all()
 

@@ -56,6 +56,16 @@ def test_the_head_has_checkpoint_and_log_and_a_training_goes_on_from_them(files,
     assert [json.loads(line)["epoch"] for line in (directory / "metrics.jsonl").read_text().splitlines()] == [1, 2]
 
 
+def test_a_head_that_cannot_write_fails_the_training_and_not_the_node(files, tmp_path):
+    (tmp_path / "no directory").touch()
+    lost: list[str] = []
+    with pool(tmp_path, files, on_loss=lost.append) as slot:
+        outcome = client.run(slot.hub, Task("t", training(tmp_path / "no directory" / "0")))
+    assert outcome.status == "failed"
+    assert "checkpoint.pt: cannot be written by the head (Not a directory). Free space there." in outcome.reason
+    assert lost == []
+
+
 def test_a_node_with_a_full_disk_gives_its_task_to_another(ray_here, tmp_path):
     from workloads import WORKLOAD
 
