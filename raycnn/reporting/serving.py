@@ -1,5 +1,6 @@
 """The report of a run that is still going on, on loopback: made again when the run has changed and somebody looks."""
 
+import contextlib
 import threading
 import time
 from http import HTTPStatus
@@ -12,10 +13,13 @@ from raycnn.reporting.page import write_report
 AGE_S = 15.0  # a report is at least so old before it is made again, and a page asks so often
 _HOSTS = ("127.0.0.1", "localhost")
 _RELOAD = """<script>
-setInterval(async () => {
+const asking = setInterval(async () => {
   try {
     const answer = await fetch("version");
-    if (answer.ok && await answer.text() !== "VERSION") location.reload();
+    if (answer.ok && await answer.text() !== "VERSION") {
+      clearInterval(asking);  // once: making the next report may take longer than the period
+      location.reload();
+    }
   } catch { /* the server is gone; the page stays */ }
 }, PERIOD);
 </script>"""
@@ -48,6 +52,7 @@ class ReportServer(ThreadingHTTPServer):
                 write_trials(self._run)
                 report = write_report(self._run).read_text(encoding="utf-8")
                 script = _RELOAD.replace("VERSION", version).replace("PERIOD", str(round(AGE_S * 1000)))
+                report = report.replace("default-src 'none';", "default-src 'none'; connect-src 'self';", 1)
                 self._page = report.replace("</body>", f"{script}</body>")
                 self._version, self._made = version, time.monotonic()
             return self._page
@@ -78,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):  # who asked has gone
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the terminal is the user's."""

@@ -1,9 +1,12 @@
 """The report in a real browser: Debian's Chromium, driven by Playwright."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from raycnn.reporting import serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -127,3 +130,20 @@ def test_it_prints_with_all_figures_and_in_light_colours(open_report):
     page = open_report(color_scheme="dark")
     assert len(page.pdf(format="A4")) > 100_000
     assert page.locator("[data-figure] svg.main-svg:first-child").count() >= 20
+
+
+def test_a_live_report_is_loaded_again_when_the_run_has_changed(browser, make, monkeypatch):
+    run = make()
+    (run / "study.journal").touch()
+    monkeypatch.setattr("raycnn.search.table.write_trials", lambda run: None)  # the run is made up: it has no study
+    monkeypatch.setattr(serving, "AGE_S", 0.2)
+    with serving.ReportServer(run) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()  # with the page's own policy of what it may fetch
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.evaluate("window.before = true")
+        (run / "study.journal").write_text("a trial\n")
+        page.wait_for_function("window.before === undefined", timeout=60_000)
+        assert page.locator("h1").count() == 1
+        page.close()
+        server.shutdown()
