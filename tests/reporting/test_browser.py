@@ -141,9 +141,8 @@ def test_a_live_report_is_loaded_again_when_the_run_has_changed(browser, make, m
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page()  # with the page's own policy of what it may fetch
         page.goto(f"http://127.0.0.1:{server.port}/")
-        page.evaluate("window.before = true")
-        (run / "study.journal").write_text("a trial\n")
-        page.wait_for_function("window.before === undefined", timeout=60_000)
+        with page.expect_event("load", timeout=60_000):
+            (run / "study.journal").write_text("a trial\n")
         assert page.locator("h1").count() == 1
         page.close()
         server.shutdown()
