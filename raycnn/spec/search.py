@@ -73,7 +73,12 @@ class Trainer(Spec):
     gpus_per_worker: Annotated[Annotated[float, Field(ge=0, le=1), Tag("@value")] | Auto, ByWord] = Field(
         default="auto", description="a worker drives one GPU; a fraction shares it among trials of one worker"
     )
-    slots: int | None = Field(default=None, ge=1, description="most trials at once; default: as many as fit")
+    slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="most trials at once; default: as many as fit. In a cluster that does not say how far it grows, so "
+        "many are waited for where cpus_per_worker and gpus_per_worker are numbers",
+    )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = Field(default=False, description="torch.compile: helps on GPUs, not on CPUs")
     deterministic: bool = Field(default=False, description=DETERMINISTIC)
