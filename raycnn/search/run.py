@@ -202,12 +202,17 @@ def _jobs(spec: SearchSpec, left: int) -> int:
 
 def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: Any, stop: threading.Event) -> None:
     """Slots come as nodes come, and those that will not be needed again go, so that the cluster can take their nodes
-    back. A lost node's slots wait for resources by themselves."""
+    back. A lost node's slots wait for resources by themselves. The user hears of those that cannot train."""
+    from ray.exceptions import RayError
+
     from raycnn.search.resources import cluster_resources, slot_count
 
     while not stop.wait(10):
-        pool.grow(min(slot_count(spec.trainer, shape, cluster_resources(spec.trainer)), most))
-        pool.retire_idle(_jobs(spec, spec.search.trials - gauged.finished))
+        with contextlib.suppress(RayError):  # the pool is closing
+            pool.grow(min(slot_count(spec.trainer, shape, cluster_resources(spec.trainer)), most))
+            pool.retire_idle(_jobs(spec, spec.search.trials - gauged.finished))
+            for line in pool.news():
+                gauged.warning(line)
 
 
 def _header(

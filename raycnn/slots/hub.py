@@ -18,6 +18,7 @@ from raycnn.slots.messages import Assignment, Ended, Outcome, Report, Task
 
 START_S = 20.0  # how long a starting slot makes others wait at most; it may be waiting for resources
 POLL_S = 5.0  # longest silence of a long poll
+REST_S = 60.0  # how long a slot takes no task whose node could not train
 PEERS_S = 2.0  # how long the ranks of a group may differ in leaving a task before a missing one is looked after
 
 
@@ -51,7 +52,9 @@ class _Slot:
     workers: dict[int, Any] = field(default_factory=dict)  # rank -> its Train worker actor
     ended: dict[int, Ended] = field(default_factory=dict)
     retiring: bool = False
-    unfit: str = ""  # why its workers cannot prepare, or its node cannot train
+    unprepared: str = ""  # why its workers cannot prepare
+    unfit: str = ""  # why its node cannot train
+    rests_until: float = 0.0  # an unfit slot stays on its node, or the next one would come there, and takes no task
 
 
 class Hub:
@@ -65,6 +68,7 @@ class Hub:
         self.queue: collections.deque[_Ticket] = collections.deque()
         self.submitted, self.keys, self.closed = 0, 0, False
         self.lost = ""  # why there is no slot left
+        self.news: list[str] = []
         self.preparation: tuple[Any] | None = None
         self.changed = asyncio.Condition()
         self.log: list[tuple[float, int, str, str]] = []  # (time, slot, event, task) for benches and post-mortems
@@ -127,7 +131,7 @@ class Hub:
         """A rank's `prepare` raised: another group would fare no better, the slot leaves."""
         async with self.changed:
             s = self.slots[slot]
-            s.unfit, s.retiring = s.unfit or reason, True
+            s.unprepared, s.retiring = s.unprepared or reason, True
             self.changed.notify_all()
 
     async def next(self, slot: int, generation: str, last: int) -> Assignment | None:
@@ -232,14 +236,12 @@ class Hub:
         """
         async with self.changed:
             s = self.slots.pop(slot, None)
-            asked = s is not None and s.retiring and not s.unfit
-            reason = (s and s.unfit) or reason
+            asked = s is not None and s.retiring and not s.unprepared
+            reason = (s and s.unprepared) or reason
             if s and s.ticket and not s.ticket.over:
                 self.queue.appendleft(s.ticket)
             if not self.slots:
-                self.lost = reason
-                for ticket in list(self.queue):
-                    self._finish(ticket, Outcome("stopped", reason))
+                self._lose(reason)
             self._dispatch()
             return "" if asked else reason
 
@@ -263,14 +265,22 @@ class Hub:
                         if ticket.over:
                             del self.tickets[number]
                 for slot, s in self.slots.items():
+                    if s.rests_until and now > s.rests_until:
+                        s.rests_until = 0.0
+                        self._dispatch()
                     if s.ticket and s.generation and now - s.progress > self.hang_s:
                         self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
                         s.ticket = None
                         self._drop_group(slot, s, kill=True)
 
     async def ready_slots(self) -> int:
-        """How many slots have a worker group."""
-        return sum(1 for s in self.slots.values() if s.generation and not s.starts)
+        """How many slots have a worker group and can train."""
+        return sum(1 for s in self.slots.values() if s.generation and not s.starts and not s.rests_until)
+
+    async def take_news(self) -> list[str]:
+        """What the user should hear of, once."""
+        news, self.news = self.news, []
+        return news
 
     async def events(self) -> list[tuple[float, int, str, str]]:
         return self.log
@@ -300,9 +310,11 @@ class Hub:
         self._note(slot, "end")
         unfit = [e.reason for e in s.ended.values() if e.status == "unfit"]
         if unfit:
-            s.unfit, s.retiring = unfit[0], True
+            self._rest(slot, s, unfit[0])
             self.queue.appendleft(ticket)
             s.ticket, s.ended = None, {}
+            if all(other.rests_until for other in self.slots.values()):
+                self._lose(unfit[0])
         elif not a_rank_died:  # else the errors are echoes of a lost peer, and the next group takes the task up again
             failed = sorted((e.at, rank, e.reason) for rank, e in s.ended.items() if e.status == "failed")
             self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
@@ -310,6 +322,18 @@ class Hub:
         if not clean:
             self._drop_group(slot, s, kill=not alike or bool(a_rank_died))
         self._dispatch()
+
+    def _rest(self, slot: int, s: _Slot, reason: str) -> None:
+        """Its node gets no task for a while."""
+        if not s.unfit:
+            self.news.append(f"slot {slot} rests: {reason}")
+        s.unfit, s.rests_until = reason, time.monotonic() + REST_S
+
+    def _lose(self, reason: str) -> None:
+        """No slot can work."""
+        self.lost = reason
+        for ticket in list(self.queue):
+            self._finish(ticket, Outcome("stopped", reason))
 
     def _drop_group(self, slot: int, s: _Slot, kill: bool) -> None:
         """Ray Train starts another group. `kill` where a rank may hang in a collective and cannot leave by itself."""
@@ -325,7 +349,7 @@ class Hub:
     def _dispatch(self) -> None:
         busy = {s.ticket.task.name for s in self.slots.values() if s.ticket}
         for slot, s in self.slots.items():
-            if not s.generation or s.ticket or s.retiring:
+            if not s.generation or s.ticket or s.retiring or s.rests_until:
                 continue
             ticket = next((t for t in self.queue if t.task.name not in busy), None)
             if ticket:

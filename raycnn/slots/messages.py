@@ -81,4 +81,4 @@ class StopTask(Exception):
 
 
 class UnfitNode(Exception):
-    """Raised by a task that its node cannot do and another can: the slot leaves, and the task goes on elsewhere."""
+    """Raised by a task that its node cannot do and another can: the slot rests, and the task goes on elsewhere."""

@@ -92,6 +92,10 @@ class SlotPool:
         """Give what `Workload.prepare` takes; the workers have been waiting for it."""
         ray.get(self.hub.post.remote(preparation))
 
+    def news(self) -> list[str]:
+        """What the user should hear of, since this was last asked."""
+        return ray.get(self.hub.take_news.remote())
+
     def close(self, timeout_s: float = 4.0) -> None:
         """End all tasks and slots. Workers that do not leave in time are killed."""
         if self._closing:

@@ -164,7 +164,7 @@ def test_a_node_with_a_full_disk_gives_its_trials_to_the_others(nodes: Nodes):
     search = Search(nodes, "full", "--set", "trainer.workers=1", "--trials", "16", run=Path("/tmp/full"))
     assert search.process.wait(600) == 0, search.output.read_text()
     said = search.output.read_text()
-    assert "is gone: /run/small on w1 cannot be written (No space left on device)" in said, said
+    assert "rests: /run/small on w1 cannot be written (No space left on device)" in said, said
     assert said.count("complete") == 16, said
 
 

@@ -71,16 +71,16 @@ def test_a_node_with_a_full_disk_gives_its_task_to_another(ray_here, tmp_path):
 
     from raycnn.slots.pool import SlotPool, SlotShape
 
-    lost: list[str] = []
-    with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path, on_loss=lost.append) as slots:
+    with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path) as slots:
         slots.grow(2)
         slots.post("ready")
         task = Task("t", {"directory": str(tmp_path / "t"), "fault": {"at": 2, "rank": None, "how": "full"}})
         assert client.run(slots.hub, task) == Outcome("done")
         again = Task("u", {"directory": str(tmp_path / "u")})
         assert client.run(slots.hub, again) == Outcome("done")
-    assert len(lost) == 1
-    assert lost[0].endswith("is gone: the disk is full")
+        (news,) = slots.news()
+        assert news.endswith("rests: the disk is full")
+        assert slots.news() == []
 
 
 def test_when_every_node_is_full_the_tasks_stop_with_the_reason(ray_here, tmp_path):
