@@ -34,7 +34,7 @@ def account(nodes: Nodes) -> dict[str, str]:
 
 
 def setting(nodes: Nodes) -> list[str]:
-    return ["env", "--chdir=/root", *(f"{name}={value}" for name, value in account(nodes).items())]
+    return ["env", *(f"{name}={value}" for name, value in account(nodes).items())]
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +113,11 @@ def test_from_no_worker_to_a_search_in_a_bucket_and_back(nodes: Nodes, amazon: d
     space.write_text(SPACE)
     output = nodes.shared / "cloud.txt"
     command = ["python", "-m", "raycnn.tune", space, "--address", "auto", "--run", "s3://raycnn-runs/cloud"]
-    search = nodes.start("head", *setting(nodes), *command, output=output)
+    search = nodes.start("head", "env", "--chdir=/root/raycnn", *setting(nodes)[1:], *command, output=output)
     assert search.wait(600) == 0, output.read_text()
     said = output.read_text()
     assert "up to 2 CPUs and 0 GPUs as nodes come" in said
-    assert "s3://raycnn-runs/cloud (worked on in /root/runs/cloud)" in said
+    assert "s3://raycnn-runs/cloud (worked on in /root/raycnn/runs/cloud)" in said
     assert said.count("complete") == 4, said
     assert instances(nodes)[:2] != ["running"], "a worker came"
     keys = nodes.run(

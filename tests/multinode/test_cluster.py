@@ -117,6 +117,7 @@ def id_of(nodes: Nodes, node: str) -> str:
     return next(line.split()[1] for line in said.splitlines() if line.startswith("id "))
 
 
+@pytest.mark.slow
 def test_a_partition_of_twelve_seconds_is_survived(nodes: Nodes):
     search, node = in_a_trial(nodes, "short")
     nodes.do("cut", node)
@@ -132,6 +133,7 @@ def test_a_node_that_dies_in_a_trial_is_done_without(nodes: Nodes):
     nodes.do("start", node)
 
 
+@pytest.mark.slow
 def test_slow_nodes_slow_the_search_and_end_nothing(nodes: Nodes):
     for node in ("w1", "w2"):
         nodes.do("slow", node, "50mbit")
@@ -141,6 +143,7 @@ def test_slow_nodes_slow_the_search_and_end_nothing(nodes: Nodes):
         nodes.do("slow", node, "off")
 
 
+@pytest.mark.slow
 def test_a_node_with_a_spot_notice_is_left_before_it_goes(nodes: Nodes, ray_up: Callable[[], None]):
     ray_up()
     search, node = in_a_trial(nodes, "spot")
@@ -155,6 +158,7 @@ def test_a_node_with_a_spot_notice_is_left_before_it_goes(nodes: Nodes, ray_up: 
     ray_up()
 
 
+@pytest.mark.slow
 def test_a_node_with_a_full_disk_gives_its_trials_to_the_others(nodes: Nodes):
     nodes.run("w1", "ray", "stop", "--force")
     gone(nodes, 2)
@@ -176,6 +180,7 @@ def gone(nodes: Nodes, left: int) -> None:
         time.sleep(1)
 
 
+@pytest.mark.slow
 def test_the_head_dies_and_the_same_command_goes_on(nodes: Nodes, ray_up: Callable[[], None]):
     ray_up()
     search = Search(nodes, "head")
@@ -190,6 +195,7 @@ def test_the_head_dies_and_the_same_command_goes_on(nodes: Nodes, ray_up: Callab
     assert before > 0
 
 
+@pytest.mark.slow
 def test_a_partition_of_forty_seconds_costs_the_node_at_most(nodes: Nodes):
     search, node = in_a_trial(nodes, "long")
     nodes.do("cut", node)
