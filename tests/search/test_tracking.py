@@ -1,8 +1,7 @@
-import time
-
 """What MLflow and Weights & Biases are told, without network."""
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
