@@ -84,7 +84,8 @@ def _spread(
     if not count:
         share = {"num_cpus": max(1, min(4, int(max(cpus for cpus, _ in every))))}
         count = max(1, sum(int(cpus) // share["num_cpus"] for cpus, _ in every))
-    actor: Any = ray.remote(**share)(_Scorer)
+    # A node that goes takes its scorer along: another one takes up its unit.
+    actor: Any = ray.remote(**share, max_restarts=4, max_task_retries=4)(_Scorer)
     scorers = [
         actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files)
         for index in range(min(count, len(todo)))
