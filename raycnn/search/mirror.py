@@ -15,6 +15,7 @@ from raycnn.errors import ClusterError, RaycnnError
 JOURNAL, MANIFEST, HOLDER = "study.journal", "manifest.json", "run.holder.json"
 PERIOD_S = 15.0
 SILENCE_S = 90.0  # a holder that has said nothing for so long is dead
+_TROUBLE = (OSError, ValueError, KeyError)  # of the file system, or of what somebody else has left at the URI
 _LEFT_HERE = ("run.lock", HOLDER, "checkpoint.prev.pt")
 
 
@@ -41,7 +42,11 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
         return
     mirror = _Mirror(run, uri)
     mirror.hold()
-    mirror.pull()
+    try:
+        mirror.pull()
+    except BaseException:
+        mirror.let_go()
+        raise
     stop = threading.Event()
     thread = threading.Thread(target=mirror.keep_pushing, args=(stop, warn), daemon=True, name="mirror")
     thread.start()
@@ -52,7 +57,7 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
         thread.join()
         try:
             mirror.leave()
-        except OSError as error:
+        except _TROUBLE as error:
             raise RaycnnError(
                 f"--run {uri}: could not be brought up to date ({_words(error)}). The run is whole in {run}; "
                 "the same command copies it."
@@ -90,7 +95,7 @@ class _Mirror:
                         f"{holder['since']}. Wait for it; if it is dead, {SILENCE_S - silent_s:.0f} s are enough."
                     )
             self._renew()
-        except (OSError, ValueError, KeyError) as error:
+        except _TROUBLE as error:
             raise self._unusable(error) from error
 
     def _other_holder(self) -> dict[str, Any] | None:
@@ -105,8 +110,12 @@ class _Mirror:
         """Copy the rest, if the URI is still held by this driver, and let it go."""
         if self._other_holder() is None:
             self.push()
-            with contextlib.suppress(FileNotFoundError):
-                self._there.delete_file(HOLDER)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Nobody holds the URI any more; where that cannot be said, SILENCE_S says it."""
+        with contextlib.suppress(OSError):
+            self._there.delete_file(HOLDER)
 
     def pull(self) -> None:
         """Bring the URI's files here if it has more of the search than this machine."""
@@ -129,13 +138,16 @@ class _Mirror:
                     )
                 if here.stat().st_size >= sizes[JOURNAL]:
                     return
-            for name in sizes:
+            # The journal last and whole: by it the next start knows that everything else is here.
+            for name in sorted(sizes, key=lambda name: name == JOURNAL):
                 if Path(name).name not in _LEFT_HERE and (content := self._read(name)) is not None:
                     path = self._run / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(content)
+                    new = path.with_name(f"{path.name}.tmp")
+                    new.write_bytes(content)
+                    new.replace(path)
                     self._pushed[name] = _stamp(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _TROUBLE as error:
             raise self._unusable(error) from error
 
     def keep_pushing(self, stop: threading.Event, warn: Callable[[str], None]) -> None:
@@ -149,7 +161,7 @@ class _Mirror:
                 self.push()
                 self._renew()
                 told = False
-            except OSError as error:
+            except _TROUBLE as error:
                 if not told:
                     warn(f"{self._uri}: cannot be written ({_words(error)}); the search goes on in {self._run}")
                 told = True

@@ -311,7 +311,10 @@ class Hub:
         unfit = [e.reason for e in s.ended.values() if e.status == "unfit"]
         if unfit:
             self._rest(slot, s, unfit[0])
-            self.queue.appendleft(ticket)
+            if ticket.attempts > ticket.task.retries:
+                self._finish(ticket, Outcome("failed", unfit[0]))
+            else:
+                self.queue.appendleft(ticket)
             s.ticket, s.ended = None, {}
             if all(other.rests_until for other in self.slots.values()):
                 self._lose(unfit[0])
