@@ -38,31 +38,8 @@ class HeadFiles:
         except OSError:
             return False
 
-    @contextlib.contextmanager
-    def training_directory(self, directory: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-        """A copy of a training's directory on this node, and a function that sends the head what has changed in it.
-
-        Raises UnfitNode where this node cannot hold the copy, CheckpointError where the head cannot take it.
-        """
-        with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
-            copy = Path(place)
-            with _fit(copy):
-                for name in _OF_A_TRAINING:
-                    content: Any = ray.get(self.actor.read.remote(directory / name))
-                    if content is not None:
-                        (copy / name).write_bytes(content)
-            sent = {name: _stamp(copy / name) for name in _OF_A_TRAINING}
-
-            def send() -> None:
-                for name in _OF_A_TRAINING:
-                    if (stamp := _stamp(copy / name)) != sent[name]:
-                        self._write(directory / name, (copy / name).read_bytes())
-                        sent[name] = stamp
-
-            with _fit(copy):
-                yield copy, send
-
-    def _write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes) -> None:
+        """Raises CheckpointError."""
         try:
             ray.get(self.actor.write.remote(path, content))
         except RayTaskError as error:
@@ -84,6 +61,35 @@ class HeadFiles:
             content: Any = ray.get(self.actor.read.remote(path))
             copy.write_bytes(content)
             yield copy
+
+
+@contextlib.contextmanager
+def training_directory(files: HeadFiles | None, directory: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Where a training works, and a function that keeps what has changed there: `directory` itself, or (`files`) a copy
+    on this node, whose changes are sent to the head.
+
+    Raises UnfitNode where this node cannot hold the copy, CheckpointError where the head cannot take it.
+    """
+    if files is None:
+        yield directory, lambda: None
+        return
+    with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
+        copy = Path(place)
+        with _fit(copy):
+            for name in _OF_A_TRAINING:
+                content: Any = ray.get(files.actor.read.remote(directory / name))
+                if content is not None:
+                    (copy / name).write_bytes(content)
+        sent = {name: _stamp(copy / name) for name in _OF_A_TRAINING}
+
+        def send() -> None:
+            for name in _OF_A_TRAINING:
+                if (stamp := _stamp(copy / name)) != sent[name]:
+                    files.write(directory / name, (copy / name).read_bytes())
+                    sent[name] = stamp
+
+        with _fit(copy):
+            yield copy, send
 
 
 def serve_head_files(run: Path) -> HeadFiles:

@@ -131,7 +131,7 @@ def _train(
     from raycnn.search.gauges import Gauged
     from raycnn.search.head_files import serve_head_files
     from raycnn.search.nodes import nodes_without
-    from raycnn.search.resources import cluster_resources, placement, slot_count, slot_shape
+    from raycnn.search.resources import cluster_resources, slot_count, slot_shape
     from raycnn.search.tuning import tune_trials
     from raycnn.search.worker import WORKLOAD
     from raycnn.slots.pool import SlotPool
@@ -166,11 +166,7 @@ def _train(
         gauged = Gauged(observer, run.name, spec.search.trials, spec.search.objectives, study.finished())
         dashboard = StudyDashboard(run)
         boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
-        header = _header(request, ready, resources.words(), shape, planned, boards)
-        header["slots"] += placement(shape, resources)
-        if without:
-            header["run"] += f" (not on {', '.join(without)}, whose checkpoints travel through Ray)"
-        observer.header(header)
+        observer.header(_header(request, ready, resources, shape, planned, without, boards))
         stop = threading.Event()
         if not connected.ours:
             threading.Thread(target=_follow_cluster, args=(pool, spec, shape, most, gauged, stop), daemon=True).start()
@@ -216,9 +212,20 @@ def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: 
 
 
 def _header(
-    request: Request, images: SearchImages, resources: str, shape: Any, slots: int, boards: Mapping[str, str]
+    request: Request,
+    images: SearchImages,
+    resources: Any,
+    shape: Any,
+    slots: int,
+    without: Mapping[str, str],
+    boards: Mapping[str, str],
 ) -> dict[str, str]:
+    from raycnn.search.resources import placement
+
     spec, facts = request.spec, images.facts()
+    run = f"{request.uri} (worked on in {request.run})" if request.uri else str(request.run)
+    if without:
+        run += f" (not on {', '.join(without)}, whose checkpoints travel through Ray)"
     cpus = "1 CPU" if shape.cpus == 1 else f"{shape.cpus:g} CPUs"
     worker = f"{shape.workers} worker{'s' if shape.workers > 1 else ''} with {cpus}" + (
         f" and {shape.gpus:g} GPU" if shape.gpus else ""
@@ -230,9 +237,9 @@ def _header(
         "model": f"{spec.model}, {counted(spec.budget.epochs, 'epoch')} of batch size {spec.budget.batch_size}",
         "search": f"{spec.search.trials} trials, {spec.search.sampler}, {spec.search.scheduler}, "
         f"minimising {' and '.join(spec.search.objectives)}",
-        "resources": resources,
-        "slots": f"{slots}, each {worker}",
-        "run": f"{request.uri} (worked on in {request.run})" if request.uri else str(request.run),
+        "resources": resources.words(),
+        "slots": f"{slots}, each {worker}{placement(shape, resources)}",
+        "run": run,
         **boards,
     }
 

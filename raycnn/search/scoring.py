@@ -5,7 +5,7 @@ A set that robustness.parquet already holds for a model is not scored again, so 
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
-from raycnn.spec.search import Finals, Trainer
+from raycnn.spec.search import Finals
 
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
@@ -54,11 +54,12 @@ def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
         origins["generated corruptions"] = f"frost is {PROCEDURAL}"
     write_manifest(run, {"benchmarks": origins})
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
-    several = len(ray.nodes()) > 1
-    source: Any = ray.put(data.open_test()) if several else data.directory
-    files = serve_head_files(run) if several else None
+    resources = cluster_resources(spec.trainer)
+    nodes = resources.nodes + resources.to_come
+    source: Any = data.directory if len(nodes) == 1 else ray.put(data.open_test())
+    files = None if len(nodes) == 1 else serve_head_files(run)
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
-    for (unit, wanted), scored in _spread(todo, source, files, spec.trainer):
+    for (unit, wanted), scored in _spread(todo, source, files, nodes):
         results.add(unit, scored)
         progress.done(unit, unit.images * len(wanted))
     results.save()
@@ -71,19 +72,17 @@ def _models(run: Path) -> dict[Key, Path]:
 
 
 def _spread(
-    todo: list[Job], source: Any, files: HeadFiles | None, trainer: Trainer
+    todo: list[Job], source: Any, files: HeadFiles | None, nodes: Sequence[tuple[float, float]]
 ) -> Iterator[tuple[Job, list[Scored]]]:
     """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit.
 
-    Where the cluster grows, actors wait for its nodes, and units for none of them.
+    nodes: CPUs and GPUs of each, also of those to come: actors wait for these, and units for none of them.
     """
-    resources = cluster_resources(trainer)
-    every = resources.nodes + resources.to_come
-    count = sum(int(gpus) for _, gpus in every)
+    count = sum(int(gpus) for _, gpus in nodes)
     share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}
     if not count:
-        share = {"num_cpus": max(1, min(4, int(max(cpus for cpus, _ in every))))}
-        count = max(1, sum(int(cpus) // share["num_cpus"] for cpus, _ in every))
+        share = {"num_cpus": max(1, min(4, int(max(cpus for cpus, _ in nodes))))}
+        count = max(1, sum(int(cpus) // share["num_cpus"] for cpus, _ in nodes))
     # A node that goes takes its scorer along: another one takes up its unit.
     actor: Any = ray.remote(**share, max_restarts=4, max_task_retries=4)(_Scorer)
     scorers = [

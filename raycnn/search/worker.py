@@ -1,6 +1,5 @@
 """What the slots' workers do: hold the data, train a trial, log and report each epoch."""
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import ray
 
 from raycnn.data.sealing import seal
 from raycnn.data.sources import DataSet, open_cached
-from raycnn.search.head_files import HeadFiles
+from raycnn.search.head_files import HeadFiles, training_directory
 from raycnn.slots.messages import Link, Workload
 from raycnn.spec.trial import TrialSpec
 
@@ -84,10 +83,7 @@ def train_task(training: Training, state: _State, link: Link) -> None:
     from raycnn.training.loop import EpochRecord, Group, train
 
     notes: list[str] = []
-    with contextlib.ExitStack() as held:
-        directory, keep = training.directory, _nothing
-        if state.files is not None:
-            directory, keep = held.enter_context(state.files.training_directory(training.directory))
+    with training_directory(state.files, training.directory) as (directory, keep):
         log = EpochLog(directory) if link.rank == 0 else None
 
         def on_epoch(record: EpochRecord) -> None:
@@ -110,10 +106,6 @@ def train_task(training: Training, state: _State, link: Link) -> None:
             on_step=link.beat,
             note=notes.append,
         )
-
-
-def _nothing() -> None:
-    """Where the run directory is shared, it is all there."""
 
 
 WORKLOAD = Workload(prepare, train_task)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
-from conftest import Nodes
+from conftest import SPACE, Nodes
 
 pytestmark = [pytest.mark.multinode, pytest.mark.timeout(600)]
 
@@ -36,15 +36,6 @@ CONFIG = {
     **{f"{name}_start_ray_commands": [] for name in ("head", "worker")},
     "file_mounts_sync_continuously": False,
 }
-SPACE = """
-name: growing
-data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
-model: fastnet
-budget: {epochs: 3, batch_size: 100}
-space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.2, log: true}}}}
-search: {trials: 4, scheduler: none, corruption_images: 50}
-finals: {top: 1, seeds: 1, score: [generated-c], generated: [brightness]}
-"""
 
 
 @pytest.fixture(scope="module")

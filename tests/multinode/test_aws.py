@@ -10,21 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, Nodes
+from conftest import CHECKOUT, SPACE, Nodes
 from ruamel.yaml import YAML
 
 pytestmark = [pytest.mark.multinode, pytest.mark.timeout(900)]
 
 MOTO = "http://10.77.0.9:5000"
-SPACE = """
-name: cloud
-data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
-model: fastnet
-budget: {epochs: 3, batch_size: 100}
-space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.2, log: true}}}}
-search: {trials: 4, scheduler: none, corruption_images: 50}
-finals: {top: 1, seeds: 1, score: [generated-c], generated: [brightness]}
-"""
 
 
 def account(nodes: Nodes) -> dict[str, str]:
@@ -119,7 +110,7 @@ def test_from_no_worker_to_a_search_in_a_bucket_and_back(nodes: Nodes, amazon: d
     assert "up to 2 CPUs and 0 GPUs as nodes come" in said
     assert "s3://raycnn-runs/cloud (worked on in /root/raycnn/runs/cloud)" in said
     assert said.count("complete") == 4, said
-    assert instances(nodes)[:2] != ["running"], "a worker came"
+    assert len(instances(nodes)) > 1, "no worker came"
     keys = nodes.run(
         "client",
         *setting(nodes),

@@ -144,7 +144,7 @@ def test_slow_nodes_slow_the_search_and_end_nothing(nodes: Nodes):
 
 
 @pytest.mark.slow
-def test_a_node_with_a_spot_notice_is_left_before_it_goes(nodes: Nodes, ray_up: Callable[[], None]):
+def test_a_node_that_goes_after_its_spot_notice_is_done_without(nodes: Nodes, ray_up: Callable[[], None]):
     ray_up()
     search, node = in_a_trial(nodes, "spot")
     notice = "--reason DRAIN_NODE_REASON_PREEMPTION --reason-message spot --deadline-remaining-seconds 15"

@@ -66,6 +66,7 @@ def test_another_search_at_the_uri_is_refused(tmp_path, there):
     with pytest.raises(ClusterError, match=r"holds a search of 2020-02-02.* Move the directory away"):
         work(tmp_path / "a", there.as_uri(), "two\n")
     assert (tmp_path / "a/study.journal").read_text() == "one\n"
+    assert not (there / "run.holder.json").exists(), "who is refused holds nothing"
 
 
 def test_a_second_driver_is_refused_until_the_first_is_silent(tmp_path, there):
