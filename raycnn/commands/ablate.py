@@ -12,7 +12,9 @@ from raycnn.errors import DataError
 
 def ablate(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
-    data: Annotated[Path | None, typer.Option(help="Where the images are. Default: as in the search.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images. Default: as in the search.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each cell.")] = 3,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
 ) -> None:
@@ -29,5 +31,5 @@ def ablate(
         raise DataError(f"{run}: holds no search (no study.journal). Give the directory of a run.")
     console = Console()
     with resumable("nothing finished is lost"), contextlib.closing(console):
-        folder = train_and_score(run.absolute(), data.absolute() if data else None, address, seeds, console)
+        folder = train_and_score(run.absolute(), data, address, seeds, console)
     print("\n".join(effects_text(effects(folder))))

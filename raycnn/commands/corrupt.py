@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def corrupt(
     out: Annotated[Path, typer.Option(help="Where the files are written; what is there is resumed.")],
-    data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images; a directory is downloaded to, if need be.")
+    ] = None,
     name: Annotated[str, typer.Option(help="cifar10, cifar100, folder or shapes.")] = "cifar10",
     set_: Annotated[str, typer.Option("--set", help="c, p, or both (into OUT/c and OUT/p).")] = "c",
     corruptions: Annotated[
@@ -41,6 +43,7 @@ def corrupt(
     _one_of("--name", name, ("cifar10", "cifar100", "folder", "shapes"))
     spec = DataSpec.model_validate({"name": name, "verify": not no_verify, "image_px": image_px})
     from raycnn.commands.live import LiveLine
+    from raycnn.data.remote import local_root
     from raycnn.data.sources import load
     from raycnn.robustness.frost import read_textures
     from raycnn.robustness.generating import Generation, SplitName, generate
@@ -51,7 +54,7 @@ def corrupt(
     line = LiveLine()
     with resumable("finished files are kept"), contextlib.closing(line):
         try:
-            found = load(spec, data.absolute() if data else None, line)
+            found = load(spec, local_root(data, spec, progress=line), line)
         except DataError as error:  # which knows a specification's words, but not this command's
             raise DataError(str(error).replace("with data.verify: false", "with --no-verify")) from error
         count = images or (len(found.train.labels) if split == "train" else found.test_count)

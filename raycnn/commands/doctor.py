@@ -13,7 +13,9 @@ UNWELL = 1
 def doctor(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
     run: Annotated[Path, typer.Option(help="Where runs would lie; all nodes must share it.")] = Path("runs"),
-    data: Annotated[Path | None, typer.Option(help="Where the images are; they are not looked at without.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images; they are not looked at without.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Data set in --data: cifar10, cifar100.")] = "cifar10",
 ) -> None:
     """Look at versions, GPUs, clocks, memory, storage, data, token and network of every node; one line each.
@@ -29,7 +31,7 @@ def doctor(
         connected = ray_cluster.connect(address)
         unwell = 0
         try:
-            for finding in examine(connected, run.absolute(), (name, data.absolute()) if data else None):
+            for finding in examine(connected, run.absolute(), (name, data) if data else None):
                 bad = bool(finding.mend)
                 unwell += bad
                 print(f"{'MEND' if bad else 'ok  '}  {finding.what}: {finding.seen}", flush=True)

@@ -11,7 +11,9 @@ from raycnn.errors import DataError
 def reproduce(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     trial: Annotated[int, typer.Argument(help="Number of the trial; 0 is the baseline.")],
-    data: Annotated[Path | None, typer.Option(help="Where the images are. Default: as in the search.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images. Default: as in the search.")
+    ] = None,
 ) -> None:
     """Train a trial again in this process from what its run directory says, and compare it epoch by epoch.
 
@@ -22,7 +24,7 @@ def reproduce(
 
     if not (run / "study.journal").exists():
         raise DataError(f"{run}: holds no search (no study.journal). Give the directory of a run.")
-    found = again(run.absolute(), trial, data.absolute() if data else None, lambda line: print(line, flush=True))
+    found = again(run.absolute(), trial, data, lambda line: print(line, flush=True))
     if found.alike == found.epochs:
         print(f"Reproduced: all {found.epochs} epochs are equal bit for bit.")
         return

@@ -11,7 +11,9 @@ from raycnn.errors import DataError
 
 def score(
     run: Annotated[Path, typer.Argument(help="Run directory with trained finals; with --model, where scores go.")],
-    data: Annotated[Path | None, typer.Option(help="Where the test images are. Default: as in the search.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the test images. Default: as in the search.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
     model: Annotated[
         list[str] | None,
@@ -34,7 +36,7 @@ def score(
     run = run.absolute()
     if model:
         with resumable("what is scored is kept"):
-            _score_elsewhere(run, model, set_ or [], data.absolute() if data else None, imagenet_c, device)
+            _score_elsewhere(run, model, set_ or [], data, imagenet_c, device)
         return
     from raycnn.search import cluster
     from raycnn.search.scoring import score_run
@@ -52,17 +54,20 @@ def score(
 
 
 def _score_elsewhere(
-    run: Path, wishes: list[str], overrides: list[str], root: Path | None, imagenet_c: Path | None, device: str
+    run: Path, wishes: list[str], overrides: list[str], data: str | None, imagenet_c: Path | None, device: str
 ) -> None:
     from raycnn.commands.train import chosen_device
+    from raycnn.data.remote import local_root
     from raycnn.reporting.comparison import compare_runs
     from raycnn.reporting.text import measures_text
     from raycnn.robustness.external import score_models, sources
+    from raycnn.robustness.units import beside_data
     from raycnn.spec.reading import read_request
 
     request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
     found = sources(wishes)
     alone = imagenet_c is not None
+    root = None if alone else local_root(data, request.data, beside_data(request.scoring))
     score_models(found, request, root, run, alone, chosen_device(device), lambda line: print(line, flush=True))
     scored = compare_runs([run])
     print("\n".join(measures_text(scored.measures, found[0].key[0])))

@@ -14,7 +14,9 @@ from raycnn.spec.reading import read_recipe
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), such as search_spaces/recipes/cutout.yaml.")],
-    data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images; a directory is downloaded to, if need be.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Run directory, resumed if it exists. Default: runs/NAME.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with its own seed.")] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the file's.")] = None,
@@ -29,14 +31,16 @@ def train(
     directory = (run or Path("runs") / spec.name).absolute()
     import torch
 
+    from raycnn.data.remote import local_root
     from raycnn.recipes import comparison, train_recipe
+    from raycnn.robustness.units import beside_data
 
     if threads:
         torch.set_num_threads(threads)
     place = chosen_device(device)
     with resumable("finished epochs are kept"):
         _keep(spec.model_dump_json(exclude_none=True), directory)
-        root = data.absolute() if data else None
+        root = local_root(data, spec.data, beside_data(spec.scoring))
         measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
     print("\n".join(["", *comparison(spec, measured)]))
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from raycnn.commands import resumable
+from raycnn.data.remote import directory_of, full_place
 from raycnn.errors import SpecError
 from raycnn.search.mirror import working_directory
 from raycnn.spec.reading import read_search
@@ -19,7 +20,9 @@ from raycnn.spec.space import FloatRange, IntRange, parameters
 
 def tune(
     space: Annotated[Path | None, typer.Argument(help="Search space file (YAML).", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the images are, or are downloaded to.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Directory or URI with the images; a directory is downloaded to, if need be.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="Run directory or URI; an existing one is resumed. Default: runs/NAME.")
     ] = None,
@@ -50,12 +53,12 @@ def tune(
     spec = read_search(space, overrides)
     uri = run if run and "://" in run else None
     directory = (working_directory(uri) if uri else Path(run or f"runs/{spec.name}")).absolute()
-    root = data.absolute() if data else None
+    place = full_place(data) if data else None
     if dry_run:
-        _describe(spec, directory, root, address)
+        _describe(spec, directory, place, address)
         return
     earlier = tuple(path.absolute() for path in from_ or ())
-    _search(spec, directory, root, address, earlier, _seconds(time_budget) if time_budget else None, uri)
+    _search(spec, directory, place, address, earlier, _seconds(time_budget) if time_budget else None, uri)
 
 
 def _seconds(text: str) -> float:
@@ -69,7 +72,7 @@ def _seconds(text: str) -> float:
 def _search(
     spec: SearchSpec,
     directory: Path,
-    root: Path | None,
+    place: str | None,
     address: str | None,
     earlier: tuple[Path, ...],
     time_budget_s: float | None,
@@ -80,11 +83,11 @@ def _search(
 
     console = Console()
     with resumable("nothing finished is lost"), contextlib.closing(console):
-        report = run_search(Request(spec, directory, root, address, earlier, time_budget_s, uri), console)
+        report = run_search(Request(spec, directory, place, address, earlier, time_budget_s, uri), console)
     print(f"Report: {report}")
 
 
-def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str | None) -> None:
+def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str | None) -> None:
     """Print the resolved spec, distributions, resources, concurrency and images; start nothing."""
     from ruamel.yaml import YAML
 
@@ -105,7 +108,7 @@ def _describe(spec: SearchSpec, directory: Path, root: Path | None, address: str
     print(f"found               {resources.words()}")
     print(f"one trial           {shape.workers} worker(s), each {shape.cpus:g} CPUs, {shape.gpus:g} GPUs")
     print(f"concurrent trials   {slots}")
-    images = estimate(spec, root)
+    images = estimate(spec, directory_of(place))
     if images:
         print(
             f"images to train     about {images.likely:,} in the search, at most {images.most:,}; "

@@ -105,6 +105,12 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
     return found
 
 
+def beside_data(scoring: Scoring) -> list[str]:
+    """The directories of wished benchmark sets that are looked for beside the data set."""
+    given = _given(scoring)
+    return [of.folder for score, of in _BENCHMARKS.items() if score in scoring.score and not given[score]]
+
+
 def _given(scoring: Scoring) -> dict[Score, Path | None]:
     return {
         "cifar10-c": scoring.cifar10_c,

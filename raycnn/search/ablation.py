@@ -97,9 +97,13 @@ def plan(design: Design, spec: SearchSpec, run: Path, seeds: int, epochs: int) -
     return planned
 
 
-def ablate(run: Path, root: Path | None, address: str | None, seeds: int, observer: Observer) -> Path:
-    """Train and score what is not done yet; returns run/ablation. Raises SpecError, DataError, ClusterError."""
+def ablate(run: Path, data: str | None, address: str | None, seeds: int, observer: Observer) -> Path:
+    """Train and score what is not done yet; returns run/ablation. data: directory or URI, as `data_root` has it.
+
+    Raises SpecError, DataError, ClusterError.
+    """
     from raycnn.search import cluster
+    from raycnn.search.images import data_root
 
     spec = read_search(run / "spec.yaml")
     found = design(read_trials(run))
@@ -110,6 +114,7 @@ def ablate(run: Path, root: Path | None, address: str | None, seeds: int, observ
         wished = spec.finals if isinstance(spec.finals, Finals) else Finals(score=["generated-c"])
         if spec.finals == "off":
             _write_spec(folder / "spec.yaml", spec.model_copy(update={"finals": wished}))
+        root = data_root(run, spec, data)
         planned = plan(found, spec, folder, seeds, wished.epochs or spec.budget.epochs)
         observer.phase("starting workers")
         connected = cluster.connect(address)

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,16 @@ class _Rank:
     def join(self, meeting: str) -> None:
         import torch
 
+        from raycnn.slots.loopback import on_loopback, store
+
         os.environ |= {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,GRAPH,NET,P2P"}
         os.environ["NCCL_DEBUG_FILE"] = str(self._log)
         self._device = torch.device("cuda" if self._backend == "nccl" else "cpu")
-        torch.distributed.init_process_group(self._backend, init_method=meeting, rank=self._rank, world_size=self._size)
+        place: dict[str, Any] = {"init_method": meeting}
+        if on_loopback():
+            port = int(meeting.rpartition(":")[2])
+            place = {"store": store(port, self._rank, self._size, timedelta(seconds=START_S))}
+        torch.distributed.init_process_group(self._backend, rank=self._rank, world_size=self._size, **place)
 
     def all_reduce(self, size: int) -> float:
         """Median seconds of one, of `size` bytes of fp32."""

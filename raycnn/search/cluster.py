@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import ClusterError
+from raycnn.slots import loopback
 
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed and replaced sooner
@@ -61,9 +62,9 @@ def connect(address: str | None) -> Cluster:
 
     new_token = False
     if address is None:
-        os.environ.pop("RAY_ADDRESS", None)
         new_token = _have_token()
-        _use_a_free_agent_port()
+        _stay_on_loopback()
+        _choose_ports()
     elif TOKEN.exists() and "RAY_AUTH_MODE" not in os.environ:
         # Where there is a token `ray start` asks for it, but ray.init does not send it.
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -109,15 +110,31 @@ def _have_token() -> bool:
     return False
 
 
-def _use_a_free_agent_port() -> None:
-    """Ray's job agent listens on port 52365, and takes no job where another Ray (or a dying one) holds it."""
+def _stay_on_loopback() -> None:
+    """All servers of Ray, and what its workers open, on 127.0.0.1: other machines have no part in this. Ray has the
+    same by default on macOS and Windows."""
+    import ray._private.ray_constants as constants
+
+    os.environ[constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for Ray's processes
+    constants.ENABLE_RAY_CLUSTER = False
+    loopback.use_interface()
+
+
+def _choose_ports() -> None:
+    """So that several Rays on one machine do not meet. The job agent's usual port may be held by another (or a dying
+    one), and then it takes no job; and Ray Train's processes, which look for the cluster's address, find several."""
     import ray._private.parameter as parameter
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as agent, socket.socket() as control:
+        for probe in (agent, control):
+            probe.bind((loopback.ADDRESS, 0))
+        ports = {
+            "dashboard_agent_listen_port": agent.getsockname()[1],
+            "gcs_server_port": control.getsockname()[1],
+        }
+    os.environ["RAY_ADDRESS"] = f"{loopback.ADDRESS}:{ports['gcs_server_port']}"  # for Ray's processes
     original = getattr(parameter.RayParams, "func", parameter.RayParams)
-    setattr(parameter, "RayParams", functools.partial(original, dashboard_agent_listen_port=port))  # noqa: B010 for pyright, which sees a class
+    setattr(parameter, "RayParams", functools.partial(original, **ports))  # noqa: B010 for pyright, which sees a class
 
 
 def _log_daemon(data: dict[str, Any], ignore_prefix: bool) -> None:
@@ -128,3 +145,4 @@ def disconnect() -> None:
     import ray
 
     ray.shutdown()
+    os.environ.pop("RAY_ADDRESS", None)

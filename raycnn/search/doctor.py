@@ -30,7 +30,7 @@ class Finding:
     mend: str = ""
 
 
-def examine(cluster: Cluster, run: Path, data: tuple[str, Path] | None) -> Iterator[Finding]:
+def examine(cluster: Cluster, run: Path, data: tuple[str, str] | None) -> Iterator[Finding]:
     """Look at everything, on every node. run: where a run would lie. data: a data set's name and its directory."""
     facts = on_every_node(node_facts)
     lost = {name: fact for name, fact in facts.items() if not isinstance(fact, dict)}
@@ -207,18 +207,20 @@ def storage_rates(place: str) -> tuple[float, float]:
         path.unlink(missing_ok=True)
 
 
-def images(name: str, root: Path) -> Finding:
+def images(name: str, place: str) -> Finding:
     """Whether the data set is there, and the official one."""
+    from raycnn.data.remote import local_root
     from raycnn.data.sources import load
     from raycnn.spec.data import DataSpec
 
     try:
-        data = load(DataSpec.model_validate({"name": name, "verify": False}), root, None)
+        spec = DataSpec.model_validate({"name": name, "verify": False})
+        data = load(spec, local_root(place, spec), None)
     except RaycnnError as error:
         return Finding(f"data {name}", str(error), "raycnn fetch gets it.")
     if not data.verified:
         mend = "raycnn fetch gets that, or search with --set data.verify=false."
-        return Finding(f"data {name}", f"{root}: not the official copy", mend)
+        return Finding(f"data {name}", f"{place}: not the official copy", mend)
     return Finding(f"data {name}", f"{len(data.train.labels):,} training images, hashes right")
 
 

@@ -1,5 +1,6 @@
 """The images of a search: data set, split, and the corrupted held-out images that all trials are measured on."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
 from raycnn.search.head_files import HeadFiles
@@ -14,6 +16,9 @@ from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.search import Finals, SearchSpec
+
+DATA_PLACE = "data_place"
+"""In the manifest: what was given with --data."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,6 +64,22 @@ class SearchImages:
             sealed=self.sealed,
             files=files,
         )
+
+
+def data_root(run: Path, spec: SearchSpec, place: str | None, progress: Progress | None = None) -> Path | None:
+    """The directory with the data of a run, after what a URI has of them has been copied there.
+
+    place: directory or URI; None: that of the search, which may have named none. Raises DataError.
+    """
+    manifest = run / "manifest.json"
+    if place is None and manifest.exists():
+        place = json.loads(manifest.read_text(encoding="utf-8")).get(DATA_PLACE)
+    benchmarks: list[str] = []
+    if isinstance(spec.finals, Finals):
+        from raycnn.robustness.units import beside_data  # torch comes with it
+
+        benchmarks = beside_data(spec.finals)
+    return local_root(place, spec.data, benchmarks, progress)
 
 
 def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Progress | None = None) -> SearchImages:

@@ -8,23 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from raycnn import storage
 from raycnn.errors import ClusterError, RaycnnError
 
 JOURNAL, MANIFEST, HOLDER = "study.journal", "manifest.json", "run.holder.json"
 PERIOD_S = 15.0
 SILENCE_S = 90.0  # a holder that has said nothing for so long is dead
-_TROUBLE = (OSError, ValueError, KeyError)  # of the file system, or of what somebody else has left at the URI
+_TROUBLE = (*storage.TROUBLE, KeyError)  # of the file system, or of what somebody else has left at the URI
 _LEFT_HERE = ("run.lock", HOLDER, "checkpoint.prev.pt")
 
 
 def working_directory(uri: str) -> Path:
     """Where the work on a run with this URI is done: runs/ and the last part of its path."""
-    parts = urlsplit(uri)
-    if parts.password:
+    if storage.has_password(uri):
         raise ClusterError("--run: has a password in its URI, where logs would show it. Give it by the environment.")
-    name = parts.path.rstrip("/").rpartition("/")[2]
+    name = storage.last_part(uri)
     if not name:
         raise ClusterError(f"--run {uri}: names no directory. Write it as s3://BUCKET/NAME.")
     return Path("runs") / name
@@ -59,29 +58,26 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
             mirror.leave()
         except _TROUBLE as error:
             raise RaycnnError(
-                f"--run {uri}: could not be brought up to date ({_words(error)}). The run is whole in {run}; "
+                f"--run {uri}: could not be brought up to date ({storage.words(error)}). The run is whole in {run}; "
                 "the same command copies it."
             ) from error
 
 
 class _Mirror:
     def __init__(self, run: Path, uri: str) -> None:
-        from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
-
         self._run, self._uri = run, uri
         try:
-            inner, base = FileSystem.from_uri(uri)
-            if isinstance(inner, LocalFileSystem):
-                inner.create_dir(base, recursive=True)
-        except (OSError, ValueError) as error:
+            self._there: Any = storage.open_directory(uri, make=True)
+        except storage.TROUBLE as error:
             raise self._unusable(error) from error
-        self._makes_folders = isinstance(inner, LocalFileSystem)
-        self._there: Any = SubTreeFileSystem(base, inner)
+        self._makes_folders = self._there.base_fs.type_name == "local"
         self._pushed: dict[str, tuple[int, int]] = {}  # size and time of what the URI has of a file
         self._me: dict[str, Any] = json.loads((run / HOLDER).read_text())
 
     def _unusable(self, error: Exception) -> ClusterError:
-        return ClusterError(f"--run {self._uri}: cannot be used ({_words(error)}). Check the URI and your credentials.")
+        return ClusterError(
+            f"--run {self._uri}: cannot be used ({storage.words(error)}). Check the URI and your credentials."
+        )
 
     def hold(self) -> None:
         """Say at the URI who works on it. No lock, for object stores have none: two that start within the same second
@@ -119,11 +115,8 @@ class _Mirror:
 
     def pull(self) -> None:
         """Bring the URI's files here if it has more of the search than this machine."""
-        from pyarrow.fs import FileSelector, FileType
-
         try:
-            files = self._there.get_file_info(FileSelector("", recursive=True, allow_not_found=True))
-            sizes = {file.path.lstrip("/"): file.size for file in files if file.type == FileType.File}
+            sizes = {name: file.size for name, file in storage.files_below(self._there, "").items()}
             if JOURNAL not in sizes:
                 return
             here = self._run / JOURNAL
@@ -163,7 +156,7 @@ class _Mirror:
                 told = False
             except _TROUBLE as error:
                 if not told:
-                    warn(f"{self._uri}: cannot be written ({_words(error)}); the search goes on in {self._run}")
+                    warn(f"{self._uri}: cannot be written ({storage.words(error)}); the search goes on in {self._run}")
                 told = True
 
     def push(self) -> None:
@@ -190,7 +183,7 @@ class _Mirror:
 
         if self._there.get_file_info(name).type != FileType.File:
             return None
-        with self._there.open_input_stream(name) as stream:
+        with self._there.open_input_stream(name, compression=None) as stream:
             return stream.read()
 
     def _text(self, name: str) -> str:
@@ -199,7 +192,7 @@ class _Mirror:
     def _write(self, name: str, content: bytes) -> None:
         if self._makes_folders and "/" in name:
             self._there.create_dir(name.rpartition("/")[0], recursive=True)
-        with self._there.open_output_stream(name) as stream:
+        with self._there.open_output_stream(name, compression=None) as stream:
             stream.write(content)
 
 
@@ -211,7 +204,3 @@ def _stays(path: Path, name: str) -> bool:
 def _stamp(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import DataError, SpecError
-from raycnn.search.images import search_images
+from raycnn.search.images import data_root, search_images
 from raycnn.search.scheduler import rung_epochs
 from raycnn.search.study import read_trials
 from raycnn.spec.reading import read_search
@@ -28,9 +28,10 @@ class Reproduction:
     differences: tuple[str, ...]
 
 
-def reproduce(run: Path, number: int, root: Path | None, say: Callable[[str], None]) -> Reproduction:
+def reproduce(run: Path, number: int, place: str | None, say: Callable[[str], None]) -> Reproduction:
     """Train trial `number` of a run again in this process, for as many epochs as it had, and compare each epoch.
 
+    place: directory or URI of the data, as `data_root` has it.
     The new training leaves nothing behind. Raises SpecError, DataError where the run, the trial or the images
     are not what they were.
     """
@@ -43,7 +44,7 @@ def reproduce(run: Path, number: int, root: Path | None, say: Callable[[str], No
     spec = read_search(run / "spec.yaml")
     training, before = _trial(run, number)
     manifest: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    images = search_images(spec, root, run)
+    images = search_images(spec, data_root(run, spec, place), run)
     facts = manifest.get("data", {})
     for name, now in (("digest", images.data.digest), ("split_digest", images.split.digest)):
         if facts.get(name) not in (None, now):

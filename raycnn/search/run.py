@@ -14,7 +14,7 @@ from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError
 from raycnn.reporting.words import counted
 from raycnn.search import cluster as ray_cluster
-from raycnn.search.images import SearchImages, search_images
+from raycnn.search.images import DATA_PLACE, SearchImages, data_root, search_images
 from raycnn.search.mirror import mirrored
 from raycnn.search.observer import Observer
 from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, record_openings, write_manifest
@@ -23,14 +23,15 @@ from raycnn.spec.search import Finals, SearchSpec
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A search to run or to resume. address: of a Ray cluster; None: this machine. uri: what `run` is copied to.
+    """A search to run or to resume. data: directory or URI. address: of a Ray cluster; None: this machine.
+    uri: what `run` is copied to.
 
     earlier: runs from whose trials the sampler learns. time_budget_s: for the trials; finals and scoring come after.
     """
 
     spec: SearchSpec
     run: Path
-    data_root: Path | None = None
+    data: str | None = None
     address: str | None = None
     earlier: tuple[Path, ...] = ()
     time_budget_s: float | None = None
@@ -46,15 +47,18 @@ def run_search(request: Request, observer: Observer) -> Path:
     with held(request.run), mirrored(request.run, request.uri, observer.warning):
         keep_spec(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
-        check_scores(request.spec, request.data_root, request.run)
+        if request.data:
+            write_manifest(request.run, {DATA_PLACE: request.data})
+        root = data_root(request.run, request.spec, request.data, _progress(observer))
+        check_scores(request.spec, root, request.run)
         if request.spec.tracking:
             from raycnn.search.tracking import check_trackers
 
             check_trackers(request.spec)
         with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
-            images = thread.submit(_images, request, observer, seals)
-            _search_and_score(request, images, observer)
+            images = thread.submit(_images, request, root, observer, seals)
+            _search_and_score(request, root, images, observer)
         from raycnn.reporting.page import write_report
 
         finish_manifest(request.run)
@@ -62,12 +66,12 @@ def run_search(request: Request, observer: Observer) -> Path:
         return write_report(request.run)
 
 
-def _images(request: Request, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
+def _images(request: Request, root: Path | None, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
     """The images of the search, and a model made for their size, so that one that cannot be had is known now.
 
     seals: from here on, until it is closed, nothing in this process can open a test image.
     """
-    images = search_images(request.spec, request.data_root, request.run, _progress(observer))
+    images = search_images(request.spec, root, request.run, _progress(observer))
     seals.enter_context(sealed(images.sealed))
     from raycnn import models
 
@@ -75,16 +79,16 @@ def _images(request: Request, observer: Observer, seals: contextlib.ExitStack) -
     return images
 
 
-def check_scores(spec: SearchSpec, data_root: Path | None, run: Path) -> None:
+def check_scores(spec: SearchSpec, root: Path | None, run: Path) -> None:
     """Raises DataError now for what the scoring would miss hours later."""
     from raycnn.robustness.units import benchmark_directories
 
     if isinstance(spec.finals, Finals):
-        found = benchmark_directories(spec.finals, spec.data, data_root)
+        found = benchmark_directories(spec.finals, spec.data, root)
         record_openings(run, found.values(), "headers and labels checked before the search; no images")
 
 
-def _search_and_score(request: Request, images: "Future[SearchImages]", observer: Observer) -> None:
+def _search_and_score(request: Request, root: Path | None, images: "Future[SearchImages]", observer: Observer) -> None:
     from raycnn.search.study import Study
 
     spec, run = request.spec, request.run
@@ -108,7 +112,7 @@ def _search_and_score(request: Request, images: "Future[SearchImages]", observer
             from raycnn.search.scoring_job import score_as_job
 
             observer.phase("scoring")
-            score_as_job(run, connected.dashboard, request.data_root, observer.message)
+            score_as_job(run, connected.dashboard, root, observer.message)
     finally:
         ray_cluster.disconnect()
 

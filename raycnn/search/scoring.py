@@ -21,6 +21,7 @@ from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units
 from raycnn.search.head_files import HeadFiles, serve_head_files
+from raycnn.search.images import data_root
 from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
@@ -31,11 +32,12 @@ Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
 
 
-def score_run(run: Path, root: Path | None, say: Callable[[str], None]) -> Path:
+def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     """Score the finals of a run on the Ray cluster that is connected; returns the path of robustness.parquet."""
     spec = read_search(run / "spec.yaml")
     if not isinstance(spec.finals, Finals):
         raise SpecError("finals: are off in this search. Run it again with finals, then score.")
+    root = data_root(run, spec, place)
     data = load(spec.data, root)
     models = _models(run)
     results = Results(run)

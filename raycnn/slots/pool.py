@@ -20,6 +20,7 @@ from typing import Any, Self
 import ray
 from ray.exceptions import RayError
 
+from raycnn.slots import loopback
 from raycnn.slots.hub import Hub
 from raycnn.slots.messages import Workload
 from raycnn.slots.rank import rank_loop
@@ -142,6 +143,7 @@ class SlotPool:
 
         return SlotTrainer(
             rank_loop,
+            torch_config=loopback.torch_config() if loopback.on_loopback() else None,
             train_loop_config={"hub": self.hub, "slot": slot, "workload": self._workload},
             scaling_config=ScalingConfig(
                 num_workers=self._shape.workers,

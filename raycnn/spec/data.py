@@ -25,6 +25,17 @@ class DataSpec(Spec):
     test_images: Count = Field(default=1000, description="size of the shapes test set")
     seed: int = Field(default=0, ge=0, description="fixes the split and the shapes")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_uri(cls, given: object) -> object:
+        if isinstance(given, dict) and "://" in str(given.get("root", "")):
+            raise PydanticCustomError(
+                "root",
+                "takes a directory, got {uri}. Give a URI with --data.",
+                {"uri": given["root"], "keys": ("root",)},
+            )
+        return given
+
     @model_validator(mode="after")
     def _count_or_fraction(self) -> Self:
         if self.validation >= 1 and self.validation % 1:

@@ -1,0 +1,67 @@
+"""A process group on one machine whose every socket is on the loopback interface. PyTorch's own meeting point listens
+on all interfaces and asks nobody who they are."""
+
+import importlib
+import os
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+ADDRESS = "127.0.0.1"
+
+
+def torch_config() -> Any:
+    """Ray Train's TorchConfig, for a cluster that is this machine alone."""
+    from ray.train.torch import TorchConfig
+    from ray.train.torch.config import _TorchBackend
+
+    class LoopbackBackend(_TorchBackend):
+        def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+            worker_group.execute(_meet_on_loopback)
+            super().on_start(worker_group, backend_config)
+
+    class LoopbackTorchConfig(TorchConfig):
+        @property
+        def backend_cls(self) -> type[_TorchBackend]:
+            return LoopbackBackend
+
+    return LoopbackTorchConfig()
+
+
+def on_loopback() -> bool:
+    """Whether the Ray cluster that this process belongs to is on the loopback interface, so on this machine alone."""
+    import ray
+
+    return ray.util.get_node_ip_address() == ADDRESS
+
+
+def store(port: int, rank: int, size: int, timeout: timedelta) -> Any:
+    """Where the ranks of a group meet: rank 0 listens, on 127.0.0.1."""
+    from torch._C._distributed_c10d import TCPStore
+
+    if rank:
+        return TCPStore(ADDRESS, port, size, is_master=False, timeout=timeout)
+    listener = socket.create_server((ADDRESS, port))
+    return TCPStore(ADDRESS, port, size, is_master=True, timeout=timeout, master_listen_fd=listener.detach())
+
+
+def use_interface() -> None:
+    """Gloo and NCCL open their sockets on the loopback interface in processes that are started from here on."""
+    name = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(variable, name)
+
+
+def _meet_on_loopback() -> None:
+    """In a worker, before its process group is made."""
+    # Registering one anew is refused; and torch.distributed has a function of the module's name.
+    handlers = importlib.import_module("torch.distributed.rendezvous")._rendezvous_handlers
+    handlers["env"] = _rendezvous
+
+
+def _rendezvous(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, int]]:
+    settings = dict(parse_qsl(urlsplit(url).query))
+    rank, size = int(settings["rank"]), int(settings["world_size"])
+    yield store(int(os.environ["MASTER_PORT"]), rank, size, timeout), rank, size

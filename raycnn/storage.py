@@ -1,0 +1,58 @@
+"""Directories with a URI: any file system that pyarrow opens, as S3, Google Cloud Storage, HDFS."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TROUBLE = (OSError, ValueError)
+"""What a file system raises, and a URI that names none."""
+
+
+def is_uri(place: str) -> bool:
+    return "://" in place
+
+
+def has_password(uri: str) -> bool:
+    """Then it must not be used: logs would show it."""
+    return urlsplit(uri).password is not None
+
+
+def last_part(uri: str) -> str:
+    """The name of the directory; empty where the URI names none."""
+    return urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+
+
+def open_directory(uri: str, make: bool = False) -> Any:
+    """A pyarrow.fs.FileSystem whose paths are relative to the directory. make: where it is one of this machine's.
+
+    Raises what is in TROUBLE.
+    """
+    from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
+
+    inner, base = FileSystem.from_uri(uri)
+    if make and isinstance(inner, LocalFileSystem):
+        inner.create_dir(base, recursive=True)
+    return SubTreeFileSystem(base, inner)
+
+
+def files_below(system: Any, name: str) -> dict[str, Any]:
+    """pyarrow.fs.FileInfo of all files below a directory, or of one file, by their paths; none where nothing is there.
+
+    Raises what is in TROUBLE, also where a path would lead out of the directory: object stores have such names.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    itself = None if name == "" else system.get_file_info(name)
+    if itself is not None and itself.type == FileType.File:
+        return {name: itself}
+    found = system.get_file_info(FileSelector(name, recursive=True, allow_not_found=True))
+    files = {file.path.lstrip("/"): file for file in found if file.type == FileType.File}
+    for path in files:
+        if ".." in Path(path).parts or path.startswith("/"):
+            raise ValueError(f"{path!r} is no path to copy")
+    return files
+
+
+def words(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return " ".join(str(error).split())[:200]
