@@ -17,14 +17,15 @@ CHECKOUT = Path(__file__).parents[2]
 NODES_SH = Path(__file__).with_name("nodes.sh")
 PACKAGES = {"sshd": "openssh-server", "rsync": "rsync", "ip": "iproute2", "nsenter": "util-linux"}
 # A whole small search, finals and scoring within.
-SPACE = """
+SHAPES = "{name: shapes, validation: 200, train_images: 1400, test_images: 200}"
+SPACE = f"""
 name: small
-data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
+data: {SHAPES}
 model: fastnet
-budget: {epochs: 3, batch_size: 100}
-space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.2, log: true}}}}
-search: {trials: 4, scheduler: none, corruption_images: 50}
-finals: {top: 1, seeds: 1, score: [generated-c], generated: [brightness]}
+budget: {{epochs: 3, batch_size: 100}}
+space: {{optimizer: {{sgd: {{lr: {{type: float, low: 0.02, high: 0.2, log: true}}}}}}}}
+search: {{trials: 4, scheduler: none, corruption_images: 50}}
+finals: {{top: 1, seeds: 1, score: [generated-c], generated: [brightness]}}
 """
 
 

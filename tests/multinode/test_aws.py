@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, SPACE, Nodes
+from conftest import CHECKOUT, SHAPES, SPACE, Nodes
+from PIL import Image
 from ruamel.yaml import YAML
+
+from raycnn.data import shapes
 
 pytestmark = [pytest.mark.multinode, pytest.mark.timeout(900)]
 
@@ -93,22 +96,38 @@ def instances(nodes: Nodes) -> list[str]:
     return said.replace("'", " ").replace(",", " ").strip("[] \n").split()
 
 
-def test_from_no_worker_to_a_search_in_a_bucket_and_back(nodes: Nodes, amazon: dict[str, str]):
+def put_pictures(nodes: Nodes) -> None:
+    """s3://raycnn-runs/pictures: a folder of each class of shapes, in train/ and in test/."""
+    place = nodes.shared / "pictures"
+    for number, (split, count) in enumerate({"train": 400, "test": 100}.items()):
+        images, labels = shapes.generate(count, 0, number)
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = place / split / shapes.CLASS_NAMES[label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    program = f"from pyarrow.fs import copy_files; copy_files({str(place)!r}, 's3://raycnn-runs/pictures')"
+    nodes.run("client", *setting(nodes), "python", "-c", program)
+
+
+def test_from_no_worker_to_a_search_with_its_data_and_run_in_a_bucket_and_back(nodes: Nodes, amazon: dict[str, str]):
     file = nodes.place / "client" / "tmp" / "cloud.yaml"
     with file.open("w") as stream:
         YAML(typ="safe").dump(cloud_config(nodes, amazon), stream)
     nodes.run("client", "bash", "-c", "ray get-auth-token --generate >/dev/null && chmod 600 ~/.ray/auth_token")
     nodes.run("client", *setting(nodes), "ray", "up", "-y", "/tmp/cloud.yaml", timeout_s=400)
     assert instances(nodes) == ["running"]
+    put_pictures(nodes)
     space = nodes.shared / "cloud.yaml"
-    space.write_text(SPACE)
+    space.write_text(SPACE.replace(SHAPES, "{name: folder, validation: 60}"))
     output = nodes.shared / "cloud.txt"
-    command = ["python", "-m", "raycnn.tune", space, "--address", "auto", "--run", "s3://raycnn-runs/cloud"]
+    command = ["python", "-m", "raycnn.tune", space, "--address", "auto"]
+    command += ["--data", "s3://raycnn-runs/pictures", "--run", "s3://raycnn-runs/cloud"]
     search = nodes.start("head", "env", "--chdir=/root/raycnn", *setting(nodes)[1:], *command, output=output)
     assert search.wait(600) == 0, output.read_text()
     said = output.read_text()
     assert "up to 2 CPUs and 0 GPUs as nodes come" in said
     assert "s3://raycnn-runs/cloud (worked on in /root/raycnn/runs/cloud)" in said
+    assert "folder: 340 training, 60 validation, 100 test images" in said
     assert said.count("complete") == 4, said
     assert len(instances(nodes)) > 1, "no worker came"
     keys = nodes.run(
