@@ -19,7 +19,8 @@ def has_password(uri: str) -> bool:
 
 def last_part(uri: str) -> str:
     """The name of the directory; empty where the URI names none."""
-    return urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+    name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+    return "" if name in (".", "..") else name
 
 
 def open_directory(uri: str, make: bool = False) -> Any:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from raycnn.commands import resumable
-from raycnn.data.remote import directory_of, full_place
 from raycnn.errors import SpecError
 from raycnn.search.mirror import working_directory
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import FloatRange, IntRange, parameters
+from raycnn.storage import is_uri
 
 
 def tune(
@@ -51,7 +51,9 @@ def tune(
         raise SpecError("SPACE.yaml is missing. Start with: python -m raycnn.tune search_spaces/quickstart.yaml")
     overrides = [*(set_ or []), *([f"search.trials={trials}"] if trials is not None else [])]
     spec = read_search(space, overrides)
-    uri = run if run and "://" in run else None
+    from raycnn.data.remote import full_place
+
+    uri = run if run and is_uri(run) else None
     directory = (working_directory(uri) if uri else Path(run or f"runs/{spec.name}")).absolute()
     place = full_place(data) if data else None
     if dry_run:
@@ -91,6 +93,7 @@ def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str
     """Print the resolved spec, distributions, resources, concurrency and images; start nothing."""
     from ruamel.yaml import YAML
 
+    from raycnn.data.remote import directory_of
     from raycnn.search.estimate import estimate
     from raycnn.search.resources import slot_count, slot_shape
 

@@ -39,7 +39,8 @@ def local_root(
             _bring(place, copy, data, benchmarks, progress or (lambda what, done, total: None))
     except TROUBLE as error:
         raise DataError(
-            f"--data {place}: cannot be read ({words(error)}). Check the URI and your credentials."
+            f"--data {place}: cannot be copied to {copy} ({words(error)}). Check the URI, your credentials "
+            "and that disk."
         ) from error
     return copy
 

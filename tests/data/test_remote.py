@@ -129,7 +129,7 @@ def test_an_interrupted_copy_goes_on(bucket, copied, monkeypatch):
 
     whole = remote._copy
     monkeypatch.setattr(remote, "_copy", broken)
-    with pytest.raises(DataError, match=r"^--data file:.*cannot be read \(the line is cut\)\. Check the URI"):
+    with pytest.raises(DataError, match=r"^--data file:.*cannot be copied to .* \(the line is cut\)\. Check the URI"):
         local_root(bucket.as_uri(), CIFAR10)
     before = len(copied)
     monkeypatch.setattr(remote, "_copy", whole)
@@ -143,7 +143,7 @@ def test_an_interrupted_copy_goes_on(bucket, copied, monkeypatch):
     [
         ("{bucket}/nothing", [], "holds no cifar10 (cifar-10-batches-py or cifar-10-python.tar.gz or data_batch_1)"),
         ("{bucket}", ["CIFAR-100-C"], "holds no CIFAR-100-C, which is to be scored"),
-        ("nonsense://bucket/data", [], "cannot be read"),
+        ("nonsense://bucket/data", [], "cannot be copied to"),
         ("s3://key:secret@bucket/data", [], "has a password in its URI"),
     ],
 )
