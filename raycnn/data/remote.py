@@ -75,7 +75,7 @@ def _bring(uri: str, copy: Path, data: DataSpec, benchmarks: Iterable[str], prog
             break
     if places and not wanted:
         expected = " or ".join(place[0] for place in places)
-        raise DataError(f"--data {uri}: holds no {data.name} ({expected}). Copy the files there.")
+        raise DataError(f"--data {uri}: holds nothing of the data set {data.name} ({expected}). Copy the files there.")
     for name in benchmarks:
         if not (files := files_below(there, name)):
             raise DataError(f"--data {uri}: holds no {name}, which is to be scored. Copy it there, or change score.")

@@ -141,7 +141,11 @@ def test_an_interrupted_copy_goes_on(bucket, copied, monkeypatch):
 @pytest.mark.parametrize(
     ("uri", "benchmarks", "words"),
     [
-        ("{bucket}/nothing", [], "holds no cifar10 (cifar-10-batches-py or cifar-10-python.tar.gz or data_batch_1)"),
+        (
+            "{bucket}/nothing",
+            [],
+            "holds nothing of the data set cifar10 (cifar-10-batches-py or cifar-10-python.tar.gz or data_batch_1)",
+        ),
         ("{bucket}", ["CIFAR-100-C"], "holds no CIFAR-100-C, which is to be scored"),
         ("nonsense://bucket/data", [], "cannot be copied to"),
         ("s3://key:secret@bucket/data", [], "has a password in its URI"),
