@@ -165,11 +165,11 @@ def test_a_node_with_a_full_disk_gives_its_trials_to_the_others(nodes: Nodes):
     small = "mkdir /run/small && mount -t tmpfs -o size=256k tmpfs /run/small && RAY_AUTH_MODE=token RAY_TMPDIR=/tmp "
     small += "TMPDIR=/run/small ray start --address=10.77.0.4:6379 --num-cpus=1 --object-store-memory=200000000"
     nodes.run("w1", "bash", "-c", small)
-    search = Search(nodes, "full", "--set", "trainer.workers=1", "--trials", "16", run=Path("/tmp/full"))
+    search = Search(nodes, "full", "--set", "trainer.workers=1", "--trials", "8", run=Path("/tmp/full"))
     assert search.process.wait(600) == 0, search.output.read_text()
     said = search.output.read_text()
     assert "rests: /run/small on w1 cannot be written (No space left on device)" in said, said
-    assert said.count("complete") == 16, said
+    assert said.count("complete") == 8, said
 
 
 def gone(nodes: Nodes, left: int) -> None:
