@@ -343,6 +343,28 @@ class _WholeSpaceQmc(optuna.samplers.QMCSampler):
         return self._space
 
 
+class _ExploringTpe(optuna.samplers.TPESampler):
+    """TPE that draws a fraction of the trials at random, whatever it has seen: alone it can settle where noise once was
+    kind, and stay. As BOHB does (Falkner et al. 2018, arXiv:1807.01774)."""
+
+    def __init__(self, random_fraction: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._random_fraction = random_fraction
+
+    def _at_random(self, trial: FrozenTrial) -> bool:
+        before, after = (math.floor(n * self._random_fraction) for n in (trial.number, trial.number + 1))
+        return after > before
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {} if self._at_random(trial) else super().infer_relative_search_space(study, trial)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = self._random_sampler if self._at_random(trial) else super()
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
 def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSampler:
     """Optuna's sampler of that name."""
     # A resumed search goes on with other random numbers, or it would ask for its first trials again.
@@ -351,7 +373,8 @@ def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSa
     with _experimental():
         match spec.search.sampler:
             case "tpe":
-                return optuna.samplers.TPESampler(
+                return _ExploringTpe(
+                    spec.search.random_fraction,
                     n_startup_trials=startup,
                     multivariate=True,
                     group=True,

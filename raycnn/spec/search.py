@@ -40,6 +40,9 @@ class Search(Spec):
         default=1000, ge=1, description="held-out images that are corrupted, 4 x 5 ways each"
     )
     startup_trials: int = Field(default=10, ge=1, description="random trials before tpe, gp or cmaes begin")
+    random_fraction: float = Field(
+        default=0.25, ge=0, le=1, description="of tpe's trials: drawn at random, so that it does not settle too early"
+    )
     population: int = Field(default=24, ge=2, description="of nsgaii and nsgaiii: trials of a generation")
     constraints: list[str] = Field(
         default=[], description="between parameters, as cutout.size_px * cutout.holes <= 32; others are not trained"
