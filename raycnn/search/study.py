@@ -355,8 +355,10 @@ class _ExploringTpe(optuna.samplers.TPESampler):
         before, after = (math.floor(n * self._random_fraction) for n in (trial.number, trial.number + 1))
         return after > before
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {} if self._at_random(trial) else super().infer_relative_search_space(study, trial)
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {} if self._at_random(trial) else super().sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -69,3 +69,29 @@ def test_the_evolution_strategy_models_every_number(tmp_path: Path) -> None:
     assert modelled.keys() == {named.name for named in parameters(spec.space)}
     generations = [key for trial in study.trials() for key in trial.system_attrs if key.startswith("cma:")]
     assert generations, "it draws at random"
+
+
+@pytest.mark.parametrize("fraction", [0, 0.25, 1])
+def test_a_fraction_of_the_trials_is_drawn_at_random(tmp_path: Path, fraction: float) -> None:
+    """Low learning rates are best: those that are drawn by what was seen are low, the others are anything."""
+    spec = search_from_text(NUMBERS.replace("sampler: cmaes", f"random_fraction: {fraction}"), "NUMBERS")
+    spec = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 120})})
+    study = Study(tmp_path, spec)
+    rates: dict[int, float] = {}
+    for _ in range(120):
+        asked = study.ask()
+        assert asked
+        error = 0.5
+        if asked.number:
+            rates[asked.number] = math.log10(asked.parameters["optimizer.sgd.lr"])  # -2 to 0
+            error = 0.5 + rates[asked.number] / 10
+        study.complete(asked.number, {"val/clean_error": error}, {})
+    late = {number: rate for number, rate in rates.items() if number >= 60}
+    anything = [rate for number, rate in late.items() if fraction and number % round(1 / fraction) == 1 / fraction - 1]
+    guided = [rate for rate in late.values() if rate not in anything]
+    assert len(anything) == 60 * fraction
+    if anything:
+        assert max(anything) - min(anything) > 1.4
+        assert -1.4 < sum(anything) / len(anything) < -0.6
+    if guided:
+        assert sum(guided) / len(guided) < -1.7
