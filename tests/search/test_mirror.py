@@ -105,7 +105,7 @@ def test_it_is_copied_while_the_search_runs_and_its_loss_is_told_once(tmp_path, 
         with held(run), mirrored(run, there.as_uri(), told.append):
             (run / "study.journal").write_text("one\n")
             until((there / "study.journal").exists)
-            shutil.rmtree(there)
+            there.rename(tmp_path / "gone")  # in one go: it is being written to
             there.write_text("no directory any more")
             (run / "study.journal").write_text("one\ntwo\n")
             until(lambda: told)
