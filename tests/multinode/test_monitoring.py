@@ -1,7 +1,6 @@
 """Prometheus of the Debian package scrapes a search, by the configuration in scripts/monitoring."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import install_packages
 from ruamel.yaml import YAML
 
 MONITORING = Path(__file__).parents[2] / "scripts" / "monitoring"
@@ -39,13 +39,7 @@ def expressions() -> list[str]:
 @pytest.fixture
 def prometheus() -> str:
     if not shutil.which("prometheus"):
-        if os.getuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("prometheus is not installed: apt-get install prometheus")
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "prometheus"]
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(install, capture_output=True, env=environment).returncode:
-            subprocess.run(["apt-get", "-qq", "update"], check=True, capture_output=True)
-            subprocess.run(install, check=True, capture_output=True, env=environment)
+        install_packages("prometheus")
     return "prometheus"
 
 

@@ -1,7 +1,6 @@
 """A run with a URI: what is copied, when, and what is refused. A directory stands for the object store."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
