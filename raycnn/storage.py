@@ -49,7 +49,7 @@ def files_below(system: Any, name: str) -> dict[str, Any]:
     found = system.get_file_info(FileSelector(name, recursive=True, allow_not_found=True))
     files = {file.path.lstrip("/"): file for file in found if file.type == FileType.File}
     for path in files:
-        if ".." in Path(path).parts or path.startswith("/"):
+        if ".." in Path(path).parts:
             raise ValueError(f"{path!r} is no path to copy")
     return files
 

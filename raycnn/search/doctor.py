@@ -31,7 +31,7 @@ class Finding:
 
 
 def examine(cluster: Cluster, run: Path, data: tuple[str, str] | None) -> Iterator[Finding]:
-    """Look at everything, on every node. run: where a run would lie. data: a data set's name and its directory."""
+    """Look at everything, on every node. run: where a run would lie. data: a data set, and its directory or URI."""
     facts = on_every_node(node_facts)
     lost = {name: fact for name, fact in facts.items() if not isinstance(fact, dict)}
     yield from (Finding(f"node {name}", f"does not answer ({error})", "Restart it.") for name, error in lost.items())

@@ -47,8 +47,6 @@ def run_search(request: Request, observer: Observer) -> Path:
     with held(request.run), mirrored(request.run, request.uri, observer.warning):
         keep_spec(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
-        if request.data:
-            write_manifest(request.run, {DATA_PLACE: request.data})
         root = data_root(request.run, request.spec, request.data, _progress(observer))
         check_scores(request.spec, root, request.run)
         if request.spec.tracking:
@@ -160,6 +158,7 @@ def _train(
             {
                 **circumstances(resources),
                 "data": ready.facts(),
+                **({DATA_PLACE: request.data} if request.data else {}),
                 "workers": shape.workers,
                 "threads": shape.cpus,
                 "gpus_per_worker": shape.gpus,
