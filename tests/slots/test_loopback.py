@@ -41,9 +41,10 @@ with SlotPool(workloads.WORKLOAD, SlotShape(workers=2, cpus=0.5), folder) as poo
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN or connection.status == psutil.CONN_NONE
     }
-    ranks = sum("ray::slot" in " ".join(process.cmdline()[:1]) for process in processes)
+    # Idle again, or named after the task still: after a call of an actor Ray sets the title it had before.
+    titles = [" ".join(process.cmdline()[:1]) for process in processes]
     print(json.dumps({
-        "status": outcome.status, "listening": sorted(listening), "nodes": ray.get(nodes.remote()), "ranks": ranks
+        "status": outcome.status, "listening": sorted(listening), "nodes": ray.get(nodes.remote()), "titles": titles
     }), flush=True)
     if sys.argv[2:]:
         input()
@@ -72,7 +73,8 @@ def test_all_servers_of_two_searches_on_one_machine_listen_on_loopback_alone(tmp
     finally:
         first.communicate("\n", timeout=60)
     for one in found:
-        assert (one["status"], one["nodes"], one["ranks"]) == ("done", 1, 2)
+        assert (one["status"], one["nodes"]) == ("done", 1)
+        assert sum(" rank " in title for title in one["titles"]) == 2, one["titles"]
         assert len(one["listening"]) > 5
         addresses = {entry.rpartition(" ")[2].removeprefix("::ffff:") for entry in one["listening"]}
         assert addresses == {"127.0.0.1"}, one["listening"]
