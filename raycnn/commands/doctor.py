@@ -12,7 +12,9 @@ UNWELL = 1
 
 def doctor(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
-    run: Annotated[Path, typer.Option(help="Where runs would lie; all nodes must share it.")] = Path("runs"),
+    run: Annotated[Path, typer.Option(help="Where runs would lie; nodes that share it spare the network.")] = Path(
+        "runs"
+    ),
     data: Annotated[
         str | None, typer.Option(help="Directory or URI with the images; they are not looked at without.")
     ] = None,

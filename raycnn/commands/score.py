@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from raycnn.commands import resumable
-from raycnn.errors import DataError
+from raycnn.errors import DataError, SpecError
 
 
 def score(
@@ -38,6 +38,11 @@ def score(
         with resumable("what is scored is kept"):
             _score_elsewhere(run, model, set_ or [], data, imagenet_c, device)
         return
+    if set_ or imagenet_c or device != "auto":
+        raise SpecError(
+            "--set, --imagenet-c and --device go with --model. A search's own finals are scored on what it names: "
+            "give its command again, with --set 'finals.score=[…]'."
+        )
     from raycnn.search import cluster
     from raycnn.search.scoring import score_run
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from raycnn.commands import resumable
-from raycnn.errors import SpecError
+from raycnn.errors import RaycnnError, SpecError
 from raycnn.search.mirror import working_directory
 from raycnn.spec.reading import read_search
-from raycnn.spec.search import SearchSpec
+from raycnn.spec.search import Finals, SearchSpec
 from raycnn.spec.space import FloatRange, IntRange, parameters
 from raycnn.storage import is_uri
 
@@ -107,6 +107,8 @@ def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str
         where = "".join(f"  if {parent} is {branch}" for parent, branch in named.condition[-1:])
         print(f"{named.name:32} {_distribution(named.parameter)}{where}")
     slots = min(slot_count(spec.trainer, shape, resources), spec.search.trials)
+    print("\n# Data")
+    print("\n".join(_data(spec, place)))
     print("\n# Resources")
     print(f"found               {resources.words()}")
     print(f"one trial           {shape.workers} worker(s), each {shape.cpus:g} CPUs, {shape.gpus:g} GPUs")
@@ -121,6 +123,32 @@ def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str
         print("images to train     unknown until the folder is read")
     resumed = " (exists: would be resumed)" if (directory / "study.journal").exists() else ""
     print(f"run directory       {directory}{resumed}")
+
+
+def _data(spec: SearchSpec, place: str | None) -> list[str]:
+    """What of the data is there, and what the search would stop for."""
+    from raycnn.data.cifar import is_complete
+    from raycnn.data.remote import directory_of
+    from raycnn.data.sources import place_of
+    from raycnn.robustness.units import benchmark_directories
+
+    if place and is_uri(place):
+        return [f"what is needed of {place} is copied at the start"]
+    name, root = spec.data.name, directory_of(place)
+    home = place_of(root or spec.data.root)
+    if name == "shapes":
+        lines = ["shapes              generated"]
+    elif name == "folder" or is_complete(name, home):
+        lines = [f"{name:19} {home}"]
+    else:
+        lines = [f"{name:19} not in {home}; {'downloaded at the start' if spec.data.verify else 'MISSING'}"]
+    if isinstance(spec.finals, Finals):
+        try:
+            found = benchmark_directories(spec.finals, spec.data, root)
+            lines += [f"{score:19} {directory}" for score, directory in found.items()]
+        except RaycnnError as error:
+            lines += [f"MISSING             {line}" for line in str(error).splitlines()]
+    return lines
 
 
 def _resources(address: str | None, spec: SearchSpec) -> Any:

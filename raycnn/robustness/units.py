@@ -81,10 +81,14 @@ _BENCHMARKS: dict[Score, _Benchmark] = {
 
 
 def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -> dict[Score, Path]:
-    """The directories of the benchmark sets that are wished, by score. Raises SpecError, DataError."""
+    """The directories of the benchmark sets that are wished, by score.
+
+    Raises SpecError; DataError with a line for each that is missing.
+    """
     home = root or data.root or platformdirs.user_cache_path("raycnn")
     given = _given(scoring)
     found: dict[Score, Path] = {}
+    missing: list[str] = []
     for score, benchmark in _BENCHMARKS.items():
         if score not in scoring.score:
             continue
@@ -93,15 +97,22 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
         directory = given[score] or home / benchmark.folder
         if not directory.is_dir():
             get = "" if score == "imagenet-c" else f"Get it (raycnn fetch {score}), name"
-            raise DataError(
+            missing.append(
                 f"{directory}: no such directory, and {score} is to be scored. {get or 'Name'} its place "
                 f"({score.replace('-', '_')}: DIR), or take {score} out of score."
             )
+            continue
         benchmark.check(directory)
         found[score] = directory
+    if missing:
+        raise DataError("\n".join(missing))
     for name in scoring.generated or ():
         if name not in CORRUPTIONS:
             raise SpecError(f"generated: {name} is no corruption. Choose from {', '.join(CORRUPTIONS)}.")
+    if scoring.batch_norm_adapted and not {"cifar10-c", "cifar100-c"} & found.keys():
+        raise SpecError(
+            "batch_norm_adapted: is for cifar10-c and cifar100-c. Add one of them to score, or leave it out."
+        )
     return found
 
 

@@ -17,7 +17,15 @@ from raycnn.search import cluster as ray_cluster
 from raycnn.search.images import DATA_PLACE, SearchImages, data_root, search_images
 from raycnn.search.mirror import mirrored
 from raycnn.search.observer import Observer
-from raycnn.search.rundir import circumstances, finish_manifest, held, keep_spec, record_openings, write_manifest
+from raycnn.search.rundir import (
+    circumstances,
+    finish_manifest,
+    held,
+    keep_spec,
+    record_openings,
+    refuse_other,
+    write_manifest,
+)
 from raycnn.spec.search import Finals, SearchSpec
 
 
@@ -45,7 +53,7 @@ def run_search(request: Request, observer: Observer) -> Path:
     Raises SpecError, DataError, ClusterError; KeyboardInterrupt passes through after the workers have been stopped.
     """
     with held(request.run), mirrored(request.run, request.uri, observer.warning):
-        keep_spec(request.run, request.spec)
+        refuse_other(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
         root = data_root(request.run, request.spec, request.data, _progress(observer))
         check_scores(request.spec, root, request.run)
@@ -53,6 +61,7 @@ def run_search(request: Request, observer: Observer) -> Path:
             from raycnn.search.tracking import check_trackers
 
             check_trackers(request.spec)
+        keep_spec(request.run, request.spec)
         with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
             images = thread.submit(_images, request, root, observer, seals)

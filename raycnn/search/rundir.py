@@ -48,8 +48,8 @@ def held(run: Path) -> Iterator[None]:
         raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
 
 
-def keep_spec(run: Path, spec: SearchSpec) -> None:
-    """Write spec.yaml. Raises SpecError if the directory belongs to another search."""
+def refuse_other(run: Path, spec: SearchSpec) -> None:
+    """Raises SpecError if the directory belongs to another search."""
     path = run / "spec.yaml"
     if path.exists():
         before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_search(path), spec))
@@ -59,6 +59,11 @@ def keep_spec(run: Path, spec: SearchSpec) -> None:
                     f"{run}: holds another search: {key} was {before.get(key)!r} and is now {now.get(key)!r}. "
                     "Give another --run, or the old value."
                 )
+
+
+def keep_spec(run: Path, spec: SearchSpec) -> None:
+    """Write spec.yaml: from here on the directory belongs to this search."""
+    path = run / "spec.yaml"
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
         YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)

@@ -57,9 +57,10 @@ class Study:
     def __init__(self, directory: Path, spec: SearchSpec, earlier: Sequence[Path] = ()) -> None:
         self._search = spec
         self._storage = open_storage(directory / JOURNAL)
-        if self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
-            if earlier:
-                raise SpecError(f"--from {earlier[0]}: {directory} has begun already. Give another --run.")
+        if begun := self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
+            known = {t.user_attrs.get("run") for t in self._storage.get_all_trials(begun[0]._study_id, deepcopy=False)}
+            if new := [run for run in earlier if str(run) not in known]:
+                raise SpecError(f"--from {new[0]}: {directory} has begun without it. Give another --run.")
         else:
             first = [point_from(recipe, spec) for recipe in spec.search.start]
             known_before = [trial for run in earlier for trial in earlier_trials(run, spec)]

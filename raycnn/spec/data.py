@@ -1,12 +1,11 @@
 """DataSpec: which images, from where, and how many training images are held out for the search."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from raycnn.spec.trial import Spec
+from raycnn.spec.trial import Place, Spec
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -15,7 +14,7 @@ class DataSpec(Spec):
     """The `data` section. Images of `shapes` are generated; those of `folder` are resized to `image_px`."""
 
     name: Literal["cifar10", "cifar100", "folder", "shapes"]
-    root: Path | None = Field(default=None, description="where the files are; --data wins; default ~/.cache/raycnn")
+    root: Place | None = Field(default=None, description="where the files are; --data wins; default ~/.cache/raycnn")
     validation: float = Field(default=0.1, gt=0, description="training images held out: a count, or a fraction below 1")
     verify: bool = Field(
         default=True, description="false: unofficial copies of CIFAR are taken, and the report says so"

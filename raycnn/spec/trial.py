@@ -4,7 +4,9 @@ Every field that a search may vary is declared here once, with its range; `spec/
 """
 
 import difflib
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -46,6 +48,10 @@ Model = Annotated[
     AfterValidator(_known_or_own),
     WithJsonSchema({"anyOf": [{"enum": list(MODELS)}, {"type": "string", "pattern": OWN_MODEL}]}),
 ]
+
+
+Place = Annotated[Path, Field(strict=False), AfterValidator(lambda path: Path(os.path.expanduser(path)).absolute())]
+"""A path on this machine, `~` and the current directory resolved: other processes have other ones."""
 
 
 class Spec(BaseModel):
@@ -116,7 +122,7 @@ class Augmix(Spec):
 
 
 class Regularizers(Spec):
-    """None means off. Crop, flip and label smoothing are part of every published recipe, and of the baseline's too."""
+    """Off unless given, but for crop and flip, which are part of every published recipe, and of the baseline's too."""
 
     cutout: Cutout | None = None
     mixup: Mixup | None = None

@@ -18,9 +18,28 @@ SUBMIT = Path(__file__).parents[2] / "scripts" / "submit"
 RAY = Path(sys.executable).parent / "ray"
 
 
-def submit(*arguments: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+OWN_NETWORK = """
+from torch import nn
+
+
+class Tiny(nn.Module):
+    width = 8
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def tiny(image_px):
+    return Tiny()
+"""
+
+
+def submit(
+    *arguments: object, environment: dict[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SUBMIT), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture
@@ -77,7 +96,9 @@ def test_a_search_runs_as_a_job_and_a_wrong_token_is_refused(tmp_path: Path, clu
     assert wrong.returncode == 2, wrong.stderr
     assert "refuses this token" in wrong.stderr
     assert not run.exists()
-    done = submit(space, "--run", run, "--trials", 3, environment=cluster)
+    (tmp_path / "own_networks.py").write_text(OWN_NETWORK)  # travels with the job
+    wish = ("--run", run, "--trials", 3, "--set", "model=own_networks:tiny")
+    done = submit(space, *wish, environment=cluster, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(pd.read_parquet(run / "trials.parquet")) == 3
     assert "Traceback" not in done.stdout

@@ -306,8 +306,9 @@ def test_the_sampler_learns_from_an_earlier_run_which_is_no_part_of_this_one(run
     assert asked[0].kind == "baseline"
     # No random start: the model knows of thirty trials, of which SGD's were the best.
     assert sum(one.parameters.get("optimizer") == "sgd" for one in asked[1:]) >= 16
-    with pytest.raises(SpecError, match="has begun already"):
-        Study(later, spec, earlier=[run])
+    Study(later, spec, earlier=[run])  # the same command again: it resumes
+    with pytest.raises(SpecError, match="has begun without it"):
+        Study(later, spec, earlier=[run, run.parent])
     with pytest.raises(SpecError, match="has other objectives"):
         Study(tmp_path_factory.mktemp("x"), changed(spec, objectives=["val/clean_error"]), earlier=[run])
     with pytest.raises(SpecError, match="holds no search"):

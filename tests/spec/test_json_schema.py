@@ -1,6 +1,8 @@
 """The JSON schema that editors read says of a file what raycnn says."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ def test_the_shipped_schema_is_current():
     assert json.loads((FOLDER / "schema.json").read_text()) == json_schema(), (
         "renew it: python -m raycnn.tune --schema > search_spaces/schema.json"
     )
+
+
+def test_the_page_of_all_keys_is_current():
+    root = FOLDER.parent
+    made = subprocess.run(
+        [sys.executable, root / "scripts" / "docs" / "spec"], capture_output=True, text=True, check=True
+    )
+    assert (root / "docs" / "spec.md").read_text() == made.stdout, "renew it: scripts/docs/spec > docs/spec.md"
 
 
 def test_the_schema_is_a_schema():
