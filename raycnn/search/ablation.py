@@ -10,6 +10,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,11 @@ def _train(
     resources = cluster_resources()
     shape = slot_shape(spec.trainer, resources)
     slots = min(slot_count(spec.trainer, shape, resources), len(left))
-    with sealed(images.sealed), SlotPool(WORKLOAD, shape, folder / "slots") as pool:
+    with (
+        sealed(images.sealed),
+        ThreadPoolExecutor(len(planned), thread_name_prefix="final") as threads,
+        SlotPool(WORKLOAD, shape, folder / "slots") as pool,
+    ):
         pool.grow(slots)
         write_manifest(folder, {**circumstances(resources), "data": images.facts(), "slots": slots})
         pool.post(images.preparation(shape.cpus, files))
@@ -171,7 +176,7 @@ def _train(
             }
         )
         observer.phase("training")
-        failures = train_finals(planned, spec, pool.hub, observer)
+        failures = train_finals(planned, spec, pool.hub, observer, threads)
     if failures:
         raise RaycnnError(f"ablation: {len(failures)} trainings failed, the first: {failures[0]}")
 

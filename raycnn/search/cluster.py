@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import secrets
+import signal
 import socket
 import warnings
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from raycnn.slots import loopback
 
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed and replaced sooner
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",  # a slot waits for resources as long as it is wanted
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per slot whose notices nobody here reads
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning on each start
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's outcome is a result without metrics
@@ -69,6 +71,7 @@ def connect(address: str | None) -> Cluster:
         # Where there is a token `ray start` asks for it, but ray.init does not send it.
         os.environ["RAY_AUTH_MODE"] = "token"
         ray._raylet.Config.initialize("")  # pyright: ignore as Ray itself does for a cluster that it starts
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         context = ray.init(
             address=address or "local",
@@ -85,6 +88,11 @@ def connect(address: str | None) -> Cluster:
         raise ClusterError(
             f"--address {address or 'local'}: Ray cannot be reached or started ({reason}). {mend}"
         ) from error
+    for name, handler in handlers.items():
+        if callable(
+            handler
+        ):  # Ray has put its own in place of a command's, which ends what runs and says how to resume
+            signal.signal(name, handler)
     for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True

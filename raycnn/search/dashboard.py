@@ -32,6 +32,7 @@ class StudyDashboard:
 
     def close(self) -> None:
         self._timer.cancel()
+        self._timer.join(5)
         if self._actor:
             ray.kill(self._actor)
 

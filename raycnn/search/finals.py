@@ -69,8 +69,13 @@ def write_finalists(run: Path, planned: list[Final]) -> None:
     path.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Observer) -> list[str]:
-    """Train what is not done yet, on the slots of the search; the reasons of those that failed."""
+def train_finals(
+    planned: list[Final], spec: SearchSpec, hub: Any, observer: Observer, threads: ThreadPoolExecutor
+) -> list[str]:
+    """Train what is not done yet, on the slots of the search; the reasons of those that failed.
+
+    threads: as many as there are finals, for the hub queues them, and slots take them as they come free.
+    """
     todo = [final for final in planned if not final.done]
     finished = earlier = len(planned) - len(todo)
     since = time.monotonic()
@@ -98,10 +103,5 @@ def train_finals(planned: list[Final], spec: SearchSpec, hub: Any, observer: Obs
                 left_s = (len(planned) - finished) * (time.monotonic() - since) / (finished - earlier)
                 observer.status(0, finished, len(planned), {}, left_s)
 
-    # One thread for each: the hub queues them, and slots take them as they come free.
-    threads = ThreadPoolExecutor(max(1, len(todo)), thread_name_prefix="final")
-    try:
-        list(threads.map(train, todo))
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+    list(threads.map(train, todo))
     return failures

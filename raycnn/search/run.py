@@ -159,7 +159,10 @@ def _train(
     if left <= 0 and all(final.done for final in plan_finals(run, spec, study)):
         write_finalists(run, plan_finals(run, spec, study))
         return
-    with SlotPool(WORKLOAD, shape, run / "tune" / "slots", on_loss=observer.warning) as pool:
+    with (
+        ThreadPoolExecutor(most, thread_name_prefix="final") as threads,  # they end when the pool has
+        SlotPool(WORKLOAD, shape, run / "tune" / "slots", on_loss=observer.warning) as pool,
+    ):
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
         write_manifest(
@@ -180,8 +183,11 @@ def _train(
         boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
         observer.header(_header(request, ready, resources, shape, planned, without, boards))
         stop = threading.Event()
+        follower = threading.Thread(
+            target=_follow_cluster, args=(pool, spec, shape, most, gauged, stop), daemon=True, name="cluster"
+        )
         if not connected.ours:
-            threading.Thread(target=_follow_cluster, args=(pool, spec, shape, most, gauged, stop), daemon=True).start()
+            follower.start()
         try:
             if left > 0:
                 observer.phase("search")
@@ -194,12 +200,14 @@ def _train(
                     observer.warning(f"{found} of {spec.finals.top} finalists: no more trials ran to their end")
                 observer.phase("finals")
                 write_finalists(run, finals)
-                failures = train_finals(finals, spec, pool.hub, observer)
+                failures = train_finals(finals, spec, pool.hub, observer, threads)
                 if failures:
                     raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
         finally:
             stop.set()
             dashboard.close()
+            if not connected.ours:
+                follower.join(5)
 
 
 def _jobs(spec: SearchSpec, left: int) -> int:

@@ -206,23 +206,18 @@ class Hub:
         async with self.changed:
             await self._wait(lambda: slot not in self.slots or self.slots[slot].generation or self.closed, START_S)
 
-    async def retire_slot(self, slot: int) -> None:
-        """The slot finishes its task and then leaves."""
-        async with self.changed:
-            if slot in self.slots:
-                self.slots[slot].retiring = True
-                self.changed.notify_all()
-
-    async def retire_idle(self, keep: int) -> None:
+    async def retire_idle(self, keep: int) -> list[int]:
         """Of more than `keep` slots those leave that wait for resources, then idle ones, so that the cluster can take
-        their nodes back."""
+        their nodes back. Those that have no worker group to tell are returned."""
         async with self.changed:
-            staying = [s for s in self.slots.values() if not s.retiring]
-            free = [s for s in staying if not s.ticket]
-            free.sort(key=lambda s: s.generation is not None and not s.starts)
-            for s in free[: max(0, len(staying) - keep)]:
-                s.retiring = True
+            staying = [slot for slot, s in self.slots.items() if not s.retiring]
+            free = [slot for slot in staying if not self.slots[slot].ticket]
+            free.sort(key=lambda slot: self.slots[slot].generation is not None and not self.slots[slot].starts)
+            leaving = free[: max(0, len(staying) - keep)]
+            for slot in leaving:
+                self.slots[slot].retiring = True
             self.changed.notify_all()
+            return [slot for slot in leaving if self.slots[slot].generation is None]
 
     async def post(self, preparation: Any) -> None:
         async with self.changed:

@@ -6,9 +6,11 @@
         outcome = client.run(pool.hub, Task("trial-000", payload))
 
 On leaving, every worker, controller and placement group is gone; those of a slot that was just starting, soon after.
+The calls to Ray Train that are not public are those of the pinned version.
 """
 
 import contextlib
+import functools
 import threading
 import time
 import uuid
@@ -44,6 +46,10 @@ class SlotShape:
         return {"CPU": max(self.cpus - 0.02, 0.01), **gpu}
 
 
+class _Recalled(Exception):
+    """A slot that is no longer wanted."""
+
+
 class SlotPool:
     """See the module."""
 
@@ -58,7 +64,10 @@ class SlotPool:
         """on_loss: told, from a thread, of a slot that is gone for good."""
         self._workload, self._shape, self._storage, self._on_loss = workload, shape, storage, on_loss
         self._threads: dict[int, threading.Thread] = {}
+        self._controllers: dict[int, Any] = {}  # Ray Train's actors, by slot
+        self._recalled: set[int] = set()
         self._closing = False
+        self._lock = threading.Lock()  # of the three above
         actor = ray.remote(num_cpus=0)(Hub).options(
             max_concurrency=10_000, resources=HEAD, name=f"hub-{uuid.uuid4().hex[:6]}"
         )
@@ -81,13 +90,12 @@ class SlotPool:
             self._threads[slot] = thread
             thread.start()
 
-    def retire(self, slot: int) -> None:
-        """Let a slot finish its task and leave."""
-        ray.get(self.hub.retire_slot.remote(slot))
-
     def retire_idle(self, keep: int) -> None:
-        """Let idle slots leave until `keep` are left. They do not come back."""
-        ray.get(self.hub.retire_idle.remote(keep))
+        """Let slots that wait for resources leave, then idle ones, until `keep` are left. They do not come back."""
+        for slot in ray.get(self.hub.retire_idle.remote(keep)):
+            with self._lock:
+                self._recalled.add(slot)
+            self._kill_controller(slot)
 
     def post(self, preparation: Any) -> None:
         """Give what `Workload.prepare` takes; the workers have been waiting for it."""
@@ -99,23 +107,36 @@ class SlotPool:
 
     def close(self, timeout_s: float = 4.0) -> None:
         """End all tasks and slots. Workers that do not leave in time are killed."""
-        if self._closing:
-            return
-        self._closing = True
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
         with contextlib.suppress(RayError):
             ray.get(self.hub.close.remote(), timeout=timeout_s)
+        self._join(timeout_s)
+        for slot in list(self._controllers):
+            self._kill_controller(slot)
+        ray.kill(self.hub)
+        self._join(timeout_s)  # a thread that called Ray after its shutdown would end this process on the spot
+
+    def _join(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
-        ray.kill(self.hub)
+
+    def _kill_controller(self, slot: int) -> None:
+        """Its workers and placement group go with it."""
+        if controller := self._controllers.get(slot):
+            ray.kill(controller)
 
     def _serve(self, slot: int, added: Any) -> None:
         with contextlib.suppress(RayError):
             ray.get(added)
         self._starting.acquire()
-        self.hub.joined.remote(slot).future().add_done_callback(lambda _: self._starting.release())
         if self._closing:
+            self._starting.release()
             return
+        self.hub.joined.remote(slot).future().add_done_callback(lambda _: self._starting.release())
         reason = "a slot gave up: its workers die before they are ready"
         for _ in range(3):  # another controller where the controller itself died
             try:
@@ -123,23 +144,47 @@ class SlotPool:
                 break
             except Exception as error:  # reported to the hub below, with the tasks that it fails
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            if self._closing:
+            if self._closing or slot in self._recalled:
                 break
         if not self._closing:
             with contextlib.suppress(RayError):
                 if told := ray.get(self.hub.slot_gone.remote(slot, reason)):
                     self._on_loss(f"slot {slot} is gone: {told}")
 
+    def _start_controller(self, slot: int, made: dict[str, Any]) -> Any:
+        """Ray Train's controller, on this node, as its trainers start it. Raises _Recalled."""
+        from ray.train.v2._internal.constants import get_env_vars_to_propagate
+        from ray.train.v2._internal.execution.controller import TrainController
+
+        actor = ray.remote(TrainController).options(
+            num_cpus=0,
+            label_selector={ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()},  # pyright: ignore private
+            runtime_env={"env_vars": get_env_vars_to_propagate()},
+        )
+        with self._lock:
+            if self._closing or slot in self._recalled:
+                raise _Recalled
+            self._controllers[slot] = actor.remote(**made)
+            return self._controllers[slot]
+
     def _trainer(self, slot: int) -> Any:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        start = functools.partial(self._start_controller, slot)
+
         class SlotTrainer(TorchTrainer):
-            """Without the process that Ray Train keeps for Ray Data, which is not used here."""
+            """Without the process that Ray Train keeps for Ray Data, which is not used here; and its controller is
+            known, so that a slot that starts or waits for resources can be ended."""
 
             def _create_default_callbacks(self) -> list[Any]:
                 made = super()._create_default_callbacks()
                 return [callback for callback in made if type(callback).__name__ != "DatasetsCallback"]
+
+            def _initialize_and_run_controller(self, **made: Any) -> Any:
+                controller = start(made)
+                ray.get(controller.run.remote())
+                return ray.get(controller.get_result.remote())
 
         return SlotTrainer(
             rank_loop,

@@ -50,7 +50,11 @@ Model = Annotated[
 ]
 
 
-Place = Annotated[Path, Field(strict=False), AfterValidator(lambda path: Path(os.path.expanduser(path)).absolute())]
+def _on_this_machine(path: Path) -> Path:
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 Path's own raises for a user that is not there
+
+
+Place = Annotated[Path, Field(strict=False), AfterValidator(_on_this_machine)]
 """A path on this machine, `~` and the current directory resolved: other processes have other ones."""
 
 
