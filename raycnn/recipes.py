@@ -1,14 +1,17 @@
 """Train a recipe over some seeds, in this process, score it, and hold it against what was published of it."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from ruamel.yaml import YAML
 
-from raycnn.data.sources import DataSet, load
+from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
+from raycnn.errors import DataError
 from raycnn.robustness.attacks import epsilon_name
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import Key, Results, Row
@@ -42,7 +45,10 @@ def train_recipe(
     """
     data = load(recipe.data, root)
     todo = units(recipe.scoring, recipe.data, root, data, SCORE_SEED)  # what is missing is missed now
-    resident = _training_data(recipe, data, device)
+    held_out = recipe.data.validation
+    split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
+    _keep(run, recipe, {"digest": data.digest, "split_digest": split.digest})
+    resident = training_data(data, split.train, split.validation, None, device)
     models = {}
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
         models[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
@@ -77,10 +83,16 @@ def _figure(value: float, deviation: float | None, trainings: int | None) -> str
     return f"{100 * value:.2f} %{spread}" + (f" (n={trainings})" if trainings else "")
 
 
-def _training_data(recipe: Recipe, data: DataSet, device: torch.device) -> TrainingData:
-    held_out = recipe.data.validation
-    split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
-    return training_data(data, split.train, split.validation, None, device)
+def _keep(run: Path, recipe: Recipe, images: dict[str, str]) -> None:
+    """run/recipe.yaml, what is trained, resolved, and run/images.json, on what. Raises DataError where that was another
+    set of images."""
+    known = run / "images.json"
+    if known.exists() and json.loads(known.read_text(encoding="utf-8")) != images:
+        raise DataError(f"{run}: was trained on other images, or split otherwise. Name those again, or another --run.")
+    run.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps(images) + "\n", encoding="utf-8")
+    with (run / "recipe.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(json.loads(recipe.model_dump_json(exclude_none=True)), file)
 
 
 def _train(

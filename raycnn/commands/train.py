@@ -1,7 +1,5 @@
 """`raycnn train`: one training from a file, on this machine, and what was published of it."""
 
-import io
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +37,6 @@ def train(
         torch.set_num_threads(threads)
     place = chosen_device(device)
     with resumable("finished epochs are kept"):
-        _keep(spec.model_dump_json(exclude_none=True), directory)
         root = local_root(data, spec.data, beside_data(spec.scoring))
         measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
     print("\n".join(["", *comparison(spec, measured)]))
@@ -55,13 +52,3 @@ def chosen_device(name: str) -> Any:
     if name == "cuda" and not gpu:
         raise SpecError("--device cuda: there is no GPU here that torch can use. Write --device cpu.")
     return torch.device("cuda" if gpu and name != "cpu" else "cpu")
-
-
-def _keep(spec: str, directory: Path) -> None:
-    """directory/recipe.yaml: what is trained, resolved."""
-    from ruamel.yaml import YAML
-
-    directory.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    YAML().dump(json.loads(spec), text)
-    (directory / "recipe.yaml").write_text(text.getvalue())

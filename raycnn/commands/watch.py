@@ -12,7 +12,7 @@ from raycnn.errors import DataError, RaycnnError
 
 def watch(
     run: Annotated[Path, typer.Argument(help="Run directory, of a search that runs or has ended.")],
-    port: Annotated[int, typer.Option(help="On 127.0.0.1. Default: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1. Default: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
 ) -> None:
     """Show a run's report in a browser and keep it up to date while the search goes on, until Ctrl-C."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn.errors import CheckpointError
 from raycnn.reporting.words import counted
 from raycnn.search.front import finalists
 from raycnn.search.observer import Observer
@@ -19,6 +20,8 @@ from raycnn.slots.client import run as run_task
 from raycnn.slots.messages import Report, Task
 from raycnn.spec.search import Finals, SearchSpec
 from raycnn.spec.trial import TrialSpec
+from raycnn.training.checkpoint import LAST, read
+from raycnn.training.log import read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,8 @@ class Final:
     @property
     def done(self) -> bool:
         """Whether its last epoch is on disk."""
-        log = self.directory / "metrics.jsonl"
-        if not (log.exists() and (self.directory / "checkpoint.pt").exists()):
-            return False
-        return any(json.loads(line)["epoch"] == self.spec.epochs for line in log.read_text().splitlines()[-1:])
+        epochs = [record["epoch"] for record in read_records(self.directory / "metrics.jsonl")]
+        return epochs[-1:] == [self.spec.epochs] and (self.directory / LAST).exists()
 
 
 def plan_finals(run: Path, spec: SearchSpec, study: Study) -> list[Final]:
@@ -56,6 +57,17 @@ def plan_finals(run: Path, spec: SearchSpec, study: Study) -> list[Final]:
             resolved = TrialSpec.model_validate(json.loads(trial.user_attrs["spec"]) | wish)
             planned.append(Final(model, seed, resolved, run / "finals" / model / f"seed-{index}"))
     return planned
+
+
+def _set_aside(final: Final) -> None:
+    """What another setting left in its directory, as where finals.epochs were others, is kept beside it."""
+    try:
+        found = read(final.directory / LAST).spec
+    except CheckpointError:  # none, or a torn one, which the training looks after
+        return
+    if found != final.spec:
+        number = sum(1 for _ in final.directory.parent.glob(f"before-*-{final.directory.name}"))
+        final.directory.replace(final.directory.with_name(f"before-{number}-{final.directory.name}"))
 
 
 def write_finalists(run: Path, planned: list[Final]) -> None:
@@ -77,6 +89,8 @@ def train_finals(
     threads: as many as there are finals, for the hub queues them, and slots take them as they come free.
     """
     todo = [final for final in planned if not final.done]
+    for final in todo:
+        _set_aside(final)
     finished = earlier = len(planned) - len(todo)
     since = time.monotonic()
     count = threading.Lock()

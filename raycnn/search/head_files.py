@@ -94,7 +94,9 @@ def training_directory(files: HeadFiles | None, directory: Path) -> Iterator[tup
 
 def serve_head_files(run: Path) -> HeadFiles:
     """From now until this process leaves Ray. `run` has been held."""
-    actor = ray.remote(num_cpus=0)(_Files).options(resources=HEAD, max_concurrency=16).remote()
+    # It keeps nothing, and what it writes is whole or not there: one that dies is replaced, and asked again.
+    lasting = {"max_restarts": -1, "max_task_retries": -1}
+    actor = ray.remote(num_cpus=0)(_Files).options(resources=HEAD, max_concurrency=16, **lasting).remote()
     mark = run / "run.holder.json"
     return HeadFiles(actor, mark, mark.read_text())
 

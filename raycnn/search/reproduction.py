@@ -9,6 +9,7 @@ from typing import Any
 
 from raycnn.errors import DataError, SpecError
 from raycnn.search.images import data_root, search_images
+from raycnn.search.rundir import same_images
 from raycnn.search.scheduler import rung_epochs
 from raycnn.search.study import read_trials
 from raycnn.spec.reading import read_search
@@ -45,10 +46,7 @@ def reproduce(run: Path, number: int, place: str | None, say: Callable[[str], No
     training, before = _trial(run, number)
     manifest: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     images = search_images(spec, data_root(run, spec, place), run)
-    facts = manifest.get("data", {})
-    for name, now in (("digest", images.data.digest), ("split_digest", images.split.digest)):
-        if facts.get(name) not in (None, now):
-            raise DataError(f"{run}: the images are others than they were ({name}). Name the right ones with --data.")
+    same_images(run, images.facts())
     _say_what_differs(manifest, say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = manifest.get("threads")
@@ -89,10 +87,12 @@ def _trial(run: Path, number: int) -> tuple[TrialSpec, dict[int, dict[str, float
     found = next((trial for trial in read_trials(run) if trial.number == number), None)
     if found is None or "spec" not in found.user_attrs:
         raise SpecError(f"{run}: has no trial {number}. Choose one from trials.parquet.")
+    from raycnn.training.log import read_records
+
     log = run / "trials" / str(number) / "metrics.jsonl"
     if not log.exists():
         raise DataError(f"{log}: is missing, so there is nothing to hold a new training against.")
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = read_records(log)
     before = {record["epoch"]: {"train_loss": record["train_loss"], **record["metrics"]} for record in records}
     if sorted(before) != list(range(1, len(before) + 1)) or not before:
         raise DataError(f"{log}: lacks epochs. Choose another trial.")

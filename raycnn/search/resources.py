@@ -94,7 +94,14 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
             f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs, the cluster has {most_cpus:g}. "
             "Lower trainer.workers or trainer.cpus_per_worker, or add CPUs."
         )
-    return SlotShape(trainer.workers, cpus, gpus, trainer.hang_s, trainer.recycle_after)
+    shape = SlotShape(trainer.workers, cpus, gpus, trainer.hang_s, trainer.recycle_after)
+    fit = sum(_workers_on(node, shape) for node in resources.nodes + resources.to_come)
+    if fit < trainer.workers:
+        raise ClusterError(
+            f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs and {gpus:g} GPUs, the nodes have room for {fit}. "
+            "Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
+        )
+    return shape
 
 
 def placement(shape: SlotShape, resources: Resources) -> str:

@@ -24,6 +24,7 @@ from raycnn.search.rundir import (
     keep_spec,
     record_openings,
     refuse_other,
+    same_images,
     write_manifest,
 )
 from raycnn.spec.search import Finals, SearchSpec
@@ -62,6 +63,7 @@ def run_search(request: Request, observer: Observer) -> Path:
 
             check_trackers(request.spec)
         keep_spec(request.run, request.spec)
+        write_manifest(request.run, {})
         with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
             images = thread.submit(_images, request, root, observer, seals)
@@ -165,6 +167,7 @@ def _train(
     ):
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
+        same_images(run, ready.facts())
         write_manifest(
             run,
             {
@@ -201,8 +204,14 @@ def _train(
                 observer.phase("finals")
                 write_finalists(run, finals)
                 failures = train_finals(finals, spec, pool.hub, observer, threads)
-                if failures:
+                lost = {final.model for final in finals if not final.done}
+                if "baseline" in lost or (lost and len(lost) == found):
                     raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
+                if lost:
+                    observer.warning(
+                        f"finals: without {', '.join(sorted(lost))}, not all of whose trainings could be done"
+                    )
+                    write_finalists(run, [final for final in finals if final.model not in lost])
         finally:
             stop.set()
             dashboard.close()

@@ -17,25 +17,25 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 import raycnn
-from raycnn.errors import ClusterError, SpecError
+from raycnn.errors import ClusterError, DataError, SpecError
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 
-# What may differ when a search is resumed: how much of it, on what hardware, and what comes after.
-MAY_CHANGE = ("search.trials", "trainer", "finals", "tracking")
+# What may differ when a search is resumed: how much of it, where recipes lie that it has taken, on what hardware, and
+# what comes after.
+MAY_CHANGE = ("search.trials", "search.start", "trainer", "finals", "tracking")
 
 
 @contextlib.contextmanager
 def held(run: Path) -> Iterator[None]:
     """Hold the run directory, alone among all processes. Raises ClusterError that says who holds it otherwise."""
+    lock = FileLock(run / "run.lock", timeout=0)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / "run.lock", timeout=0)
-        with lock:
-            holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
-            (run / "run.holder.json").write_text(json.dumps(holder))
-            yield
+        lock.acquire()
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
+        (run / "run.holder.json").write_text(json.dumps(holder))
     except Timeout:
         with contextlib.suppress(OSError, ValueError):
             holder = json.loads((run / "run.holder.json").read_text())
@@ -45,7 +45,12 @@ def held(run: Path) -> Iterator[None]:
             ) from None
         raise ClusterError(f"{run}: is held by another process. Wait for it, or give another --run.") from None
     except OSError as error:
+        lock.release()
         raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_other(run: Path, spec: SearchSpec) -> None:
@@ -77,6 +82,15 @@ def write_manifest(run: Path, facts: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(manifest | facts, indent=2, default=str) + "\n")
     temporary.replace(path)
+
+
+def same_images(run: Path, images: dict[str, Any]) -> None:
+    """Raises DataError where the run was begun with other images, or another split of them."""
+    manifest = run / "manifest.json"
+    before = json.loads(manifest.read_text()).get("data", {}) if manifest.exists() else {}
+    for name in ("digest", "split_digest"):
+        if before.get(name) not in (None, images[name]):
+            raise DataError(f"{run}: the images are others than they were ({name}). Name the right ones with --data.")
 
 
 def record_openings(run: Path, paths: Iterable[Path], reason: str) -> None:

@@ -7,6 +7,7 @@ checkpoint. One writer: whoever holds the run directory's lock.
 import contextlib
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raycnn.errors import DataError, SpecError
 from raycnn.search.seeds import derived_seed
-from raycnn.spec.constraints import parse
+from raycnn.spec.constraints import Constraint, parse
 from raycnn.spec.reading import read_recipe, read_search, trial_spec
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import FloatRange, IntRange, Parameter, active, grid, parameters, point_of, resolve
@@ -55,7 +56,7 @@ class Study:
     """
 
     def __init__(self, directory: Path, spec: SearchSpec, earlier: Sequence[Path] = ()) -> None:
-        self._search = spec
+        self._directory, self._search = directory, spec
         self._storage = open_storage(directory / JOURNAL)
         if begun := self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
             known = {t.user_attrs.get("run") for t in self._storage.get_all_trials(begun[0]._study_id, deepcopy=False)}
@@ -102,12 +103,19 @@ class Study:
         What breaks a constraint, or was asked for before, is marked and passed over. None also where nothing new is
         found; `exhausted` then says so. Raises SpecError where hardly anything keeps the constraints.
         """
+        broken = 0
         for _ in range(MOST_DRAWS):
             trials = self.trials()
             busy = [trial for trial in trials if trial.state in (*FINISHED, TrialState.RUNNING)]
             if len(busy) >= self._search.search.trials:
                 return None
             trial = self._study.ask()
+            begun = self._storage.get_trial(trial._trial_id)
+            if "spec" in begun.user_attrs:  # as it was begun, whatever has changed since in how trials are trained
+                before = TrialSpec.model_validate_json(begun.user_attrs["spec"])
+                taken = active(self._search.space, begun.params)
+                self._running[trial.number] = trial
+                return Asked(trial.number, begun.user_attrs["kind"], before, taken)
             if trial.number == 0:
                 asked = Asked(0, "baseline", baseline_spec(self._search), {})
             else:
@@ -121,13 +129,15 @@ class Study:
                 seed = derived_seed(self._search.search.seed, f"trial {trial.number}")
                 asked = Asked(trial.number, "search", trial_spec(self._search, resolved, seed=seed), taken)
                 if reason := self._refusal(asked, trials):
+                    broken += "constraint" in reason
                     self._pass_over(trial, reason)
                     continue
+            # A run whose machine was lost may have begun another one under this number.
+            shutil.rmtree(self._directory / "trials" / str(trial.number), ignore_errors=True)
             trial.set_user_attr("kind", asked.kind)
             trial.set_user_attr("spec", asked.spec.model_dump_json())
             self._running[trial.number] = trial
             return asked
-        broken = sum("constraint" in t.user_attrs.get("reason", "") for t in self._study.get_trials(deepcopy=False))
         if broken >= MOST_DRAWS:
             raise SpecError(
                 f"search.constraints: {MOST_DRAWS} settings in a row broke one. Narrow the ranges, or relax it."
@@ -137,7 +147,11 @@ class Study:
 
     def _values(self, trial: optuna.Trial) -> dict[str, Any] | None:
         """A value for each parameter that the sampler is asked for; None where the grid has ended."""
-        if self._grid is not None and "fixed_params" not in self._storage.get_trial(trial._trial_id).system_attrs:
+        stored = self._storage.get_trial(trial._trial_id)
+        if self._grid is not None and "fixed_params" not in stored.system_attrs:
+            with contextlib.suppress(KeyError):  # the whole point of a search that was killed just now
+                resolve(self._search.space, lambda name, _: stored.params[name])
+                return stored.params
             point = next(self._grid, None)
             if point is None:
                 return None
@@ -163,17 +177,14 @@ class Study:
         """Those of the grid that keep the constraints and that no trial has."""
         had = {frozenset(trial.params.items()) for trial in known}
         for point in grid(self._search.space):
-            if frozenset(point.items()) not in had and all(one.holds(point) for one in self._constraints):
+            if frozenset(point.items()) not in had and all(_holds(one, point) for one in self._constraints):
                 yield point
 
     def _refusal(self, asked: Asked, trials: list[FrozenTrial]) -> str:
         """Why a setting is not trained; empty if it is."""
         for constraint in self._constraints:
-            try:
-                if not constraint.holds(asked.parameters):
-                    return f"breaks the constraint {constraint.text}"
-            except ValueError as error:
-                raise SpecError(f"search.constraints: {error}. Rewrite it.") from None
+            if not _holds(constraint, asked.parameters):
+                return f"breaks the constraint {constraint.text}"
         own = _setting(asked.spec.model_dump_json())
         for trial in trials:
             if trial.number not in self._settings and "spec" in trial.user_attrs:
@@ -254,6 +265,13 @@ def read_trials(directory: Path) -> list[FrozenTrial]:
 def _of_search(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Without what was passed over, and what earlier runs had."""
     return [trial for trial in trials if trial.user_attrs.get("kind") not in (PASSED_OVER, EARLIER)]
+
+
+def _holds(constraint: Constraint, values: dict[str, Any]) -> bool:
+    try:
+        return constraint.holds(values)
+    except ValueError as error:
+        raise SpecError(f"search.constraints: {error}. Rewrite it.") from None
 
 
 def _setting(spec_json: str) -> str:

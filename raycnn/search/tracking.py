@@ -9,9 +9,10 @@ import hashlib
 import importlib.util
 import logging
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,7 +116,7 @@ def check_trackers(spec: SearchSpec) -> None:
     """Raises ClusterError now for what would fail once the search is under way."""
     for name in spec.tracking:
         if not importlib.util.find_spec(name):
-            raise ClusterError(f"tracking: {name} is not installed. Run pip install 'raycnn[{name}]', or leave it out.")
+            raise ClusterError(f"tracking: {name} is not installed. Run pip install {name}, or leave it out.")
     if "wandb" in spec.tracking and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
         import wandb  # pyright: ignore[reportMissingImports]
 
@@ -128,23 +129,27 @@ class Tracking(LoggerCallback):
 
     def __init__(self, name: str, run: Path, spec: SearchSpec, warn: Callable[[str], None]) -> None:
         self._name, self._warn = name, warn
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        # A daemon, so that a client that hangs does not hold this process at its end.
+        self._thread = threading.Thread(target=self._work, daemon=True, name=name)
         self._lost = False
+        self._thread.start()
         self._tracker: Tracker
         self._do(lambda: setattr(self, "_tracker", TRACKERS[name](run, spec)))
 
     def _do(self, job: Callable[[], Any]) -> None:
-        def attempt() -> None:
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while job := self._jobs.get():
             if self._lost:
-                return
+                continue
             try:
                 job()
             except Exception as error:  # whatever a service's client may raise: the search goes on without it
                 self._lost = True
                 words = " ".join(str(error).split())
                 self._warn(f"tracking: {self._name} is told nothing more ({words[:300]})")
-
-        self._thread.submit(attempt)
 
     def log_trial_start(self, trial: Any) -> None:
         parameters = {name: value for name, value in trial.config.items() if name not in ("number", "spec")}
@@ -164,11 +169,9 @@ class Tracking(LoggerCallback):
         self._do(lambda: self._tracker.end(number, state))
 
     def close(self) -> None:
-        last = self._thread.submit(lambda: None)
-        self._thread.shutdown(wait=False)
-        try:
-            last.result(PATIENCE_S)
-        except TimeoutError:
+        self._jobs.put(None)
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
             self._lost = True  # what is left is passed over
             self._warn(f"tracking: {self._name} did not answer for {PATIENCE_S:g} s; it lacks the end of the search")
 

@@ -84,7 +84,7 @@ def _forward(hub: Any, task: Task, passes: int, report: Callable[[dict[str, Any]
                 return _Ended(message, epoch, spent_s, metrics)
             record = message.content.record
             epoch = record.epoch
-            spent_s += record.train_s + record.evaluate_s
+            before_s, spent_s = spent_s, message.content.seconds
             costs = {"cost/images": float(record.images * passes), "cost/seconds": spent_s}
             metrics |= record.metrics | costs
             report(
@@ -93,7 +93,7 @@ def _forward(hub: Any, task: Task, passes: int, report: Callable[[dict[str, Any]
                     "images": record.images,
                     "lr": record.lr,
                     "train/loss": record.train_loss,
-                    "train/seconds": record.train_s + record.evaluate_s,
+                    "train/seconds": spent_s - before_s,
                     **costs,
                     **record.metrics,
                     **({"note": "; ".join(message.content.notes)} if message.content.notes else {}),

@@ -45,10 +45,14 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """What a training reports. notes: what the user should hear of, such as a torn checkpoint."""
+    """What a training reports. notes: what the user should hear of, such as a torn checkpoint.
+
+    seconds: of all its epochs until now, those before an interrupt among them.
+    """
 
     record: Any  # training.loop.EpochRecord
     notes: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def train_task(training: Training, state: _State, link: Link) -> None:
                 keep()
             told = tuple(notes)
             notes.clear()
-            link.report(record.epoch, EpochReport(record, told))
+            link.report(record.epoch, EpochReport(record, told, log.seconds if log else 0.0))
 
         train(
             training.spec,

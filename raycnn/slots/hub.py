@@ -104,6 +104,11 @@ class Hub:
             ticket.seen = time.monotonic()
             return list(ticket.messages)
 
+    async def stay(self, number: int) -> None:
+        """The submitter is still there."""
+        if ticket := self.tickets.get(number):
+            ticket.seen = max(ticket.seen, time.monotonic())
+
     async def stop(self, number: int) -> None:
         async with self.changed:
             if ticket := self.tickets.get(number):

@@ -13,7 +13,7 @@ import torch
 
 from raycnn import recipes
 from raycnn.data.sources import load
-from raycnn.errors import SpecError
+from raycnn.errors import DataError, SpecError
 from raycnn.recipes import Measured, comparison, train_recipe
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import Row
@@ -91,6 +91,9 @@ def test_every_seed_is_trained_and_scored_and_nothing_twice(recipe: Recipe, tmp_
     said.clear()
     assert train_recipe(recipe, None, run, 2, torch.device("cpu"), said.append) == measured
     assert not [line for line in said if line.startswith("scored") or "epoch 1/" in line]
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"seed": 1})})
+    with pytest.raises(DataError, match="was trained on other images"):
+        train_recipe(other, None, run, 2, torch.device("cpu"), said.append)
 
 
 def test_published_figures_stand_beside_the_measured_ones(recipe: Recipe):

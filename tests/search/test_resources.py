@@ -78,6 +78,13 @@ def test_what_can_never_fit_is_refused_with_the_numbers_and_the_mend(trainer, re
         slot_shape(trainer, resources)
 
 
+def test_a_worker_that_fits_no_node_is_refused_though_all_nodes_together_have_enough():
+    small = Resources(((4.0, 0.0),) * 4)
+    with pytest.raises(ClusterError, match="1 x 8 CPUs and 0 GPUs, the nodes have room for 0"):
+        slot_shape(Trainer(cpus_per_worker=8), small)
+    assert slot_shape(Trainer(workers=4, cpus_per_worker=4), small).workers == 4
+
+
 def test_slots_of_all_workers_leave_the_forwarders_of_trials_their_share():
     shape = slot_shape(Trainer(), EIGHT_GPUS)
     slots = slot_count(Trainer(), shape, EIGHT_GPUS)

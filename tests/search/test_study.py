@@ -248,6 +248,37 @@ def test_a_grid_is_searched_to_its_end_and_a_resumed_one_goes_on(run):
     assert "every point of the grid" in second.exhausted
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "grid", "qmc"])
+def test_what_was_begun_goes_on_as_it_was_whatever_has_changed_in_how_trials_are_trained(run, sampler):
+    text = SPACE.replace("{type: float, low: 0.1, high: 1.0, log: true}", "{choice: [0.2, 0.4]}")
+    text = text.replace("{type: float, low: 0.01, high: 1.0, log: true}", "{choice: [0.1, 0.3]}")
+    text = text.replace("{type: float, low: 1e-4, high: 1e-2, log: true}", "0.001")
+    spec = search_from_text(text.replace("trials: 30", f"trials: 8, sampler: {sampler}"), "t")
+    study = Study(run, spec)
+    begun = [study.ask() for _ in range(4)]
+    later = spec.model_copy(update={"trainer": spec.trainer.model_copy(update={"precision": "fp32"})})
+    study = Study(run, later)
+    assert [study.ask() for _ in range(4)] == begun
+    fresh = study.ask()
+    assert fresh
+    assert fresh.spec.precision == "fp32"
+    assert fresh.parameters not in [one.parameters for one in begun if one]
+
+
+def test_a_new_trial_begins_without_what_a_lost_run_left_under_its_number(run, spec):
+    study = Study(run, spec)
+    for number in (0, 1):
+        left = run / "trials" / str(number) / "checkpoint.pt"
+        left.parent.mkdir(parents=True)
+        left.touch()
+    assert study.ask()
+    assert not (run / "trials" / "0").exists()
+    assert (run / "trials" / "1").exists()
+    (run / "trials" / "0").mkdir()
+    assert Study(run, spec).ask()
+    assert (run / "trials" / "0").exists(), "a trial that was begun has its checkpoints still"
+
+
 def test_what_breaks_a_constraint_is_not_trained_and_does_not_count(run, spec):
     constrained = changed(spec, constraints=["optimizer.sgd.lr < 0.1", "optimizer.adamw.lr < 1e-3"], sampler="random")
     asked = run_out(Study(run, constrained))
@@ -267,6 +298,15 @@ def test_a_space_that_is_used_up_ends_the_search(run):
     text = SPACE.split("space:")[0] + "space: {optimizer: {sgd: {lr: {choice: [0.1, 0.3]}}}}\nsearch: {trials: 9}\n"
     study = Study(run, search_from_text(text, "t"))
     assert len(run_out(study)) == 3  # the baseline has 0.2
+    assert "the space is used up" in study.exhausted
+
+
+def test_a_space_that_a_constraint_nearly_uses_up_ends_the_search(run):
+    text = SPACE.split("space:")[0]
+    text += "space: {optimizer: {sgd: {lr: {type: float, low: 0.01, high: 1.0, step: 0.01}}}}\n"
+    text += "search: {trials: 60, sampler: random, constraints: ['optimizer.sgd.lr < 0.5']}\n"
+    study = Study(run, search_from_text(text, "t"))
+    assert len(run_out(study)) > 40
     assert "the space is used up" in study.exhausted
 
 

@@ -61,6 +61,8 @@ def test_a_torn_checkpoint_is_told_and_the_epochs_after_the_one_before_it_are_lo
     assert str(last) in note
     assert "after epoch 2" in note
     assert again.reports[1].notes == ()
+    seconds = [report.record.train_s + report.record.evaluate_s for report in (first.reports[0], *again.reports)]
+    assert again.reports[1].seconds == pytest.approx(sum(seconds)), "also those before the interrupt"
     assert logged(tmp_path) == [1, 2, 3]
 
 

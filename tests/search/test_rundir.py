@@ -1,0 +1,59 @@
+"""A run directory: who holds it, on which images it was begun, and what is in the way of its finals."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from raycnn.data.dataset import channel_statistics
+from raycnn.data.shapes import generate
+from raycnn.errors import ClusterError, DataError
+from raycnn.search.finals import Final, _set_aside
+from raycnn.search.rundir import held, same_images, write_manifest
+from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
+from raycnn.training.loop import Images, TrainingData, train
+
+
+def test_what_goes_wrong_while_a_run_is_held_is_not_taken_for_a_directory_that_cannot_be_written(tmp_path: Path):
+    with pytest.raises(ConnectionError), held(tmp_path / "run"):
+        raise ConnectionError("a dashboard that is down")
+    with held(tmp_path / "run"):  # given back
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(ClusterError, match="cannot be written"), held(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path):
+    images = {"digest": "a", "split_digest": "b"}
+    same_images(tmp_path, images)
+    write_manifest(tmp_path, {})
+    same_images(tmp_path, images)
+    write_manifest(tmp_path, {"data": images | {"name": "folder"}})
+    same_images(tmp_path, images)
+    for other in ({"digest": "x"}, {"split_digest": "x"}):
+        with pytest.raises(DataError, match="the images are others than they were"):
+            same_images(tmp_path, images | other)
+
+
+def test_a_final_of_another_length_is_set_aside_and_a_torn_line_is_no_end(tmp_path: Path):
+    pixels, labels = generate(40, 0, 0, lambda _: None)
+    images = Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels).long())
+    mean, std = channel_statistics(pixels)
+    data = TrainingData(images, images, None, mean, std, int(labels.max()) + 1)
+    spec = TrialSpec(model="fastnet", epochs=1, batch_size=20, optimizer=Optimizer(sgd=Sgd(lr=0.1)))
+    final = Final("baseline", 0, spec, tmp_path / "baseline" / "seed-0")
+    assert not final.done
+    train(spec, data, torch.device("cpu"), directory=final.directory)
+    record = json.dumps({"epoch": 1})
+    (final.directory / "metrics.jsonl").write_text(record + "\n")
+    assert final.done
+    (final.directory / "metrics.jsonl").write_text(record[:-3])
+    assert not final.done
+    _set_aside(final)
+    assert (final.directory / "checkpoint.pt").exists()
+    longer = Final("baseline", 0, spec.model_copy(update={"epochs": 2}), final.directory)
+    _set_aside(longer)
+    assert not final.directory.exists()
+    assert (tmp_path / "baseline" / "before-0-seed-0" / "checkpoint.pt").exists()
