@@ -98,8 +98,8 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
     fit = sum(_workers_on(node, shape) for node in resources.nodes + resources.to_come)
     if fit < trainer.workers:
         raise ClusterError(
-            f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs and {gpus:g} GPUs, the nodes have room for {fit}. "
-            "Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
+            f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs and {gpus:g} GPUs, "
+            f"the nodes have room for {fit}. Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
         )
     return shape
 
