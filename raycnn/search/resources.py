@@ -99,7 +99,8 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
     if fit < trainer.workers:
         raise ClusterError(
             f"trainer: a trial needs {trainer.workers} x {cpus:g} CPUs and {gpus:g} GPUs, "
-            f"the nodes have room for {fit}. Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
+            f"the nodes have room for {fit}. "
+            "Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
         )
     return shape
 
