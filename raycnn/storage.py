@@ -12,13 +12,17 @@ def is_uri(place: str) -> bool:
     return "://" in place
 
 
-def has_password(uri: str) -> bool:
-    """Then it must not be used: logs would show it."""
-    return urlsplit(uri).password is not None
+def refusal(uri: str) -> str:
+    """Why it must not be used, and the mend; empty where it may. Does not repeat it, for it may hold a secret."""
+    try:
+        secret = urlsplit(uri).password is not None
+    except ValueError:
+        return "is no URI. Write it as s3://BUCKET/NAME."
+    return "has a password in its URI, where logs would show it. Give it by the environment." if secret else ""
 
 
 def last_part(uri: str) -> str:
-    """The name of the directory; empty where the URI names none."""
+    """The name of the directory; empty where the URI names none. uri: not refused."""
     name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
     return "" if name in (".", "..") else name
 

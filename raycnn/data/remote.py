@@ -15,7 +15,7 @@ from raycnn.data.download import require_space
 from raycnn.data.sources import place_of
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
-from raycnn.storage import TROUBLE, files_below, has_password, is_uri, last_part, open_directory, words
+from raycnn.storage import TROUBLE, files_below, is_uri, last_part, open_directory, refusal, words
 
 _AT_ONCE = 8  # object stores answer slowly, and many at a time
 
@@ -30,8 +30,6 @@ def local_root(
     """
     if place is None or not is_uri(place):
         return directory_of(place)
-    if has_password(place):
-        raise DataError("--data: has a password in its URI, where logs would show it. Give it by the environment.")
     copy = _copy_of(place)
     try:
         copy.mkdir(parents=True, exist_ok=True)
@@ -46,12 +44,18 @@ def local_root(
 
 
 def full_place(place: str) -> str:
-    """A URI as it is, a directory from the root of this machine."""
-    return place if is_uri(place) else str(Path(place).absolute())
+    """A URI as it is, a directory from the root of this machine. Raises DataError for a URI that must not be used."""
+    if not is_uri(place):
+        return str(Path(place).absolute())
+    _refuse_unusable(place)
+    return place
 
 
 def directory_of(place: str | None) -> Path | None:
-    """The directory that --data means, whether what is needed of a URI has been copied there or not."""
+    """The directory that --data means, whether what is needed of a URI has been copied there or not.
+
+    Raises DataError for a URI that must not be used.
+    """
     if place is None:
         return None
     return _copy_of(place) if is_uri(place) else Path(place).absolute()
@@ -59,8 +63,14 @@ def directory_of(place: str | None) -> Path | None:
 
 def _copy_of(uri: str) -> Path:
     """The copy's last name is the URI's: a directory of CIFAR's is known by it."""
+    _refuse_unusable(uri)
     digest = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
     return place_of(None) / "remote" / digest / (last_part(uri) or "data")
+
+
+def _refuse_unusable(uri: str) -> None:
+    if reason := refusal(uri):
+        raise DataError(f"--data: {reason}")
 
 
 def _bring(uri: str, copy: Path, data: DataSpec, benchmarks: Iterable[str], progress: Progress) -> None:

@@ -12,17 +12,17 @@ from typing import Any
 from raycnn import storage
 from raycnn.errors import ClusterError, RaycnnError
 
-JOURNAL, MANIFEST, HOLDER = "study.journal", "manifest.json", "run.holder.json"
+JOURNAL, HOLDER, COPIES = "study.journal", "run.holder.json", "run.copies.json"
 PERIOD_S = 15.0
 SILENCE_S = 90.0  # a holder that has said nothing for so long is dead
 _TROUBLE = (*storage.TROUBLE, KeyError)  # of the file system, or of what somebody else has left at the URI
-_LEFT_HERE = ("run.lock", HOLDER, "checkpoint.prev.pt")
+_LEFT_HERE = ("run.lock", f"{JOURNAL}.lock", HOLDER, COPIES, "checkpoint.prev.pt")
 
 
 def working_directory(uri: str) -> Path:
     """Where the work on a run with this URI is done: runs/ and the last part of its path."""
-    if storage.has_password(uri):
-        raise ClusterError("--run: has a password in its URI, where logs would show it. Give it by the environment.")
+    if reason := storage.refusal(uri):
+        raise ClusterError(f"--run: {reason}")
     name = storage.last_part(uri)
     if not name:
         raise ClusterError(f"--run {uri}: names no directory. Write it as s3://BUCKET/NAME.")
@@ -39,40 +39,51 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
     if uri is None:
         yield
         return
-    mirror = _Mirror(run, uri)
+    mirror = _Mirror(run, uri, warn)
     mirror.hold()
     try:
-        mirror.pull()
-    except BaseException:
+        with _every_period(mirror.renew):  # beside the copying, which may take longer than SILENCE_S
+            mirror.pull()
+            try:
+                with _every_period(mirror.push_or_warn):
+                    yield
+            finally:
+                mirror.leave()
+    finally:
         mirror.let_go()
-        raise
+
+
+@contextlib.contextmanager
+def _every_period(action: Callable[[], None]) -> Iterator[None]:
+    """Do it in a thread, until the end."""
     stop = threading.Event()
-    thread = threading.Thread(target=mirror.keep_pushing, args=(stop, warn), daemon=True, name="mirror")
+
+    def work() -> None:
+        while not stop.wait(PERIOD_S):
+            action()
+
+    thread = threading.Thread(target=work, daemon=True, name="mirror")
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        try:
-            mirror.leave()
-        except _TROUBLE as error:
-            raise RaycnnError(
-                f"--run {uri}: could not be brought up to date ({storage.words(error)}). The run is whole in {run}; "
-                "the same command copies it."
-            ) from error
 
 
 class _Mirror:
-    def __init__(self, run: Path, uri: str) -> None:
-        self._run, self._uri = run, uri
+    def __init__(self, run: Path, uri: str, warn: Callable[[str], None]) -> None:
+        self._run, self._uri, self._warn = run, uri, warn
         try:
             self._there: Any = storage.open_directory(uri, make=True)
         except storage.TROUBLE as error:
             raise self._unusable(error) from error
-        self._makes_folders = self._there.base_fs.type_name == "local"
-        self._pushed: dict[str, tuple[int, int]] = {}  # size and time of what the URI has of a file
+        self._is_disk = self._there.base_fs.type_name in ("local", "hdfs")
+        self._copies = _read_copies(run / COPIES)
+        self._told_there = 0  # bytes of the journal
+        self._in_trouble = False
         self._me: dict[str, Any] = json.loads((run / HOLDER).read_text())
+        self._renewed, self._lost, self._renewing = 0.0, False, threading.Lock()
 
     def _unusable(self, error: Exception) -> ClusterError:
         return ClusterError(
@@ -83,7 +94,8 @@ class _Mirror:
         """Say at the URI who works on it. No lock, for object stores have none: two that start within the same second
         may both come through."""
         try:
-            if (holder := self._other_holder()) is not None:
+            holder = self._holder()
+            if holder is not None and not self._is_me(holder):
                 silent_s = time.time() - holder["renewed"]
                 if silent_s < SILENCE_S:
                     raise ClusterError(
@@ -94,113 +106,219 @@ class _Mirror:
         except _TROUBLE as error:
             raise self._unusable(error) from error
 
-    def _other_holder(self) -> dict[str, Any] | None:
-        found = self._read(HOLDER)
-        holder: dict[str, Any] = self._me if found is None else json.loads(found)
-        return holder if any(holder[key] != self._me[key] for key in self._me) else None
-
-    def _renew(self) -> None:
-        self._write(HOLDER, json.dumps(self._me | {"renewed": time.time()}).encode())
-
-    def leave(self) -> None:
-        """Copy the rest, if the URI is still held by this driver, and let it go."""
-        if self._other_holder() is None:
-            self.push()
-            self.let_go()
+    def renew(self) -> None:
+        """Trouble is told by what has to be copied."""
+        with contextlib.suppress(*_TROUBLE):
+            self._holds()
 
     def let_go(self) -> None:
         """Nobody holds the URI any more; where that cannot be said, SILENCE_S says it."""
-        with contextlib.suppress(OSError):
-            self._there.delete_file(HOLDER)
+        with contextlib.suppress(*_TROUBLE):
+            if self._holds():
+                self._there.delete_file(HOLDER)
+
+    def _holds(self, known_s: float = 0.0) -> bool:
+        """Whether the URI is still this driver's, which is said there anew; if not, that is told, once.
+
+        known_s: for how long the last answer counts. A machine that slept has been silent, whatever it did before: then
+        another driver may hold the URI, or have held it and be done.
+        """
+        with self._renewing:
+            if not self._lost and not 0 <= time.time() - self._renewed < known_s:
+                holder = self._holder()
+                if holder is not None and self._is_me(holder):
+                    self._renew()
+                elif self._is_disk and not self._is_there(""):
+                    raise FileNotFoundError("the directory is gone")  # as one that is mounted: it may come back
+                else:
+                    self._lost = True
+                    self._warn(
+                        f"{self._uri}: is no longer held by this driver, which was silent too long, so nothing is "
+                        f"copied there any more; the search goes on in {self._run}"
+                    )
+            return not self._lost
+
+    def _holder(self) -> dict[str, Any] | None:
+        found = self._read(HOLDER)
+        return None if found is None else json.loads(found)
+
+    def _is_me(self, holder: dict[str, Any]) -> bool:
+        return all(holder[key] == self._me[key] for key in self._me)
+
+    def _renew(self) -> None:
+        now = time.time()
+        self._write(HOLDER, json.dumps(self._me | {"renewed": now}).encode())
+        self._renewed = now
 
     def pull(self) -> None:
-        """Bring the URI's files here if it has more of the search than this machine."""
+        """Bring the URI's files here where another driver went on with the search: all if its journal is longer, those
+        that are newer there if it is the same, as in the finals. If both went on, this machine's are set aside."""
         try:
-            sizes = {name: file.size for name, file in storage.files_below(self._there, "").items()}
-            if JOURNAL not in sizes:
+            found = storage.files_below(self._there, "")
+            there = {name: _stamp_there(file) for name, file in found.items() if not _stays(name)}
+            known = self._copies
+            self._copies = {name: pair for name, pair in known.items() if there.get(name) == pair[1]}
+            if JOURNAL not in there:
                 return
-            here = self._run / JOURNAL
-            if here.exists():
-                there, known = (
-                    json.loads(text)["started"] for text in (self._read(MANIFEST) or b"{}", self._text(MANIFEST))
+            ours, theirs = _whole_lines(self._run / JOURNAL), self._read(JOURNAL) or b""
+            self._told_there = len(theirs)
+            if ours and theirs and ours.partition(b"\n")[0] != theirs.partition(b"\n")[0]:
+                raise ClusterError(
+                    f"--run {self._uri}: holds another search than {self._run}, where the work on it would be done. "
+                    "Move the directory away, or give another --run."
                 )
-                if there != known:
-                    raise ClusterError(
-                        f"--run {self._uri}: holds a search of {there}, and {self._run}, where the work on it would be "
-                        f"done, one of {known}. Move the directory away, or give another --run."
-                    )
-                if here.stat().st_size >= sizes[JOURNAL]:
-                    return
+            if ours.startswith(theirs) and ours != theirs:
+                return  # only this machine went on
+            if not theirs.startswith(ours):
+                self._set_aside()
+            wanted = [
+                name
+                for name, stamp in there.items()
+                if name != JOURNAL and _is_wanted(self._run / name, stamp, known.get(name), ours != theirs)
+            ]
             # The journal last and whole: by it the next start knows that everything else is here.
-            for name in sorted(sizes, key=lambda name: name == JOURNAL):
-                if Path(name).name not in _LEFT_HERE and (content := self._read(name)) is not None:
+            for name in [*wanted, *([JOURNAL] if ours != theirs else [])]:
+                if (content := self._read(name)) is not None:
                     path = self._run / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    new = path.with_name(f"{path.name}.tmp")
-                    new.write_bytes(content)
-                    new.replace(path)
-                    self._pushed[name] = _stamp(path)
+                    _replace(path, content)
+                    self._copies[name] = [_stamp(path), there[name]]
+            self._write_copies()
         except _TROUBLE as error:
             raise self._unusable(error) from error
 
-    def keep_pushing(self, stop: threading.Event, warn: Callable[[str], None]) -> None:
-        """Runs until `stop`."""
-        told = False
-        while not stop.wait(PERIOD_S):
-            try:
-                if self._other_holder() is not None:  # this machine was silent too long, as a laptop that slept
-                    warn(f"{self._uri}: is held by another driver now, so nothing is copied there any more")
-                    return
+    def _set_aside(self) -> None:
+        aside = self._run.with_name(f"{self._run.name}-{time.strftime('%Y%m%dT%H%M%S')}")
+        aside.mkdir()
+        for path in list(self._run.iterdir()):
+            if not _stays(f"{path.name}/"):
+                path.rename(aside / path.name)
+        self._warn(
+            f"{self._uri}: another driver went on with this search, and so did this machine; the URI's counts, and "
+            f"this machine's lies in {aside}"
+        )
+
+    def push_or_warn(self) -> None:
+        """Trouble is told once, until it is over."""
+        try:
+            self.push()
+            self._in_trouble = False
+        except _TROUBLE as error:
+            if not self._in_trouble:
+                self._warn(
+                    f"{self._uri}: cannot be written ({storage.words(error)}); the search goes on in {self._run}"
+                )
+            self._in_trouble = True
+
+    def leave(self) -> None:
+        """Copy the rest, if the URI is still held by this driver."""
+        try:
+            if self._holds():
                 self.push()
-                self._renew()
-                told = False
-            except _TROUBLE as error:
-                if not told:
-                    warn(f"{self._uri}: cannot be written ({storage.words(error)}); the search goes on in {self._run}")
-                told = True
+        except _TROUBLE as error:
+            raise RaycnnError(
+                f"--run {self._uri}: could not be brought up to date ({storage.words(error)}). The run is whole in "
+                f"{self._run}; the same command copies it."
+            ) from error
 
     def push(self) -> None:
-        """Copy what has changed; the journal as it was before the other files, so that what it tells of is there."""
-        journal = self._run / JOURNAL
-        told = journal.read_bytes() if journal.exists() else b""
-        told = told[: told.rfind(b"\n") + 1]
+        """Copy what has changed; the journal as it was before the other files, so that what it tells of is there.
+        Ends where the URI is no longer this driver's."""
+        told = _whole_lines(self._run / JOURNAL)
+        before = dict(self._copies)
         for path in sorted(self._run.rglob("*")):
             name = path.relative_to(self._run).as_posix()
-            if path == journal or not path.is_file() or _stays(path, name):
+            if name == JOURNAL or _stays(name) or not path.is_file():
                 continue
-            with contextlib.suppress(FileNotFoundError):  # gone since
+            try:
                 stamp = _stamp(path)
-                if self._pushed.get(name) != stamp:
-                    self._write(name, path.read_bytes())
-                    self._pushed[name] = stamp
-        size = (len(told), 0)
-        if told and self._pushed.get(JOURNAL) != size:
+                if self._copies.get(name, [[]])[0] == stamp:
+                    continue
+                content = path.read_bytes()
+            except FileNotFoundError:  # gone since
+                continue
+            if not self._holds(PERIOD_S):
+                return
+            self._write(name, content)
+            self._copies[name] = [stamp, _stamp_there(self._there.get_file_info(name))]
+        if self._copies != before:
+            self._write_copies()
+        if len(told) != self._told_there and self._holds(PERIOD_S):
             self._write(JOURNAL, told)
-            self._pushed[JOURNAL] = size
+            self._told_there = len(told)
 
-    def _read(self, name: str) -> bytes | None:
+    def _write_copies(self) -> None:
+        _replace(self._run / COPIES, json.dumps(self._copies).encode())
+
+    def _is_there(self, name: str) -> bool:
         from pyarrow.fs import FileType
 
-        if self._there.get_file_info(name).type != FileType.File:
+        return self._there.get_file_info(name).type != FileType.NotFound
+
+    def _read(self, name: str) -> bytes | None:
+        if not self._is_there(name):
             return None
         with self._there.open_input_stream(name, compression=None) as stream:
             return stream.read()
 
-    def _text(self, name: str) -> str:
-        return (self._run / name).read_text(encoding="utf-8")
-
     def _write(self, name: str, content: bytes) -> None:
-        if self._makes_folders and "/" in name:
+        """Whole or not at all: an object store puts so by itself, on a disk the file is written beside and moved."""
+        new = f"{name}.part" if self._is_disk else name
+        if self._is_disk and "/" in name:
             self._there.create_dir(name.rpartition("/")[0], recursive=True)
-        with self._there.open_output_stream(name, compression=None) as stream:
+        with self._there.open_output_stream(new, compression=None) as stream:
             stream.write(content)
+        if new != name:
+            self._there.move(new, name)
 
 
-def _stays(path: Path, name: str) -> bool:
-    """Whether a file has no meaning elsewhere, or can be made again."""
-    return path.name in _LEFT_HERE or path.suffix == ".tmp" or name.startswith(("cache/", "probe-", "tune/slots/"))
+def _read_copies(path: Path) -> dict[str, list[list[int]]]:
+    """By name, the stamps of a file here and at the URI when they were the same."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):  # not yet, or cut off with the power
+        return {}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _is_wanted(path: Path, there: list[int], known: list[list[int]] | None, everything: bool) -> bool:
+    """Whether the URI's file is to come here. known: the stamps of both when they were the same; None: never."""
+    if everything:
+        return True
+    here = _stamp(path) if path.exists() else None
+    if known is not None and known[1] == there:
+        return False  # only here has it changed, or been deleted
+    if here is None or (known is not None and known[0] == here):
+        return True
+    # Both have changed: a driver was killed here, and another may have gone on, which had to wait for SILENCE_S.
+    return there[1] > here[1] / 1e9 + SILENCE_S
+
+
+def _stays(name: str) -> bool:
+    """Whether a file has no meaning elsewhere, is being written, or can be made again."""
+    path = Path(name)
+    return (
+        path.name in _LEFT_HERE
+        or path.suffix in (".tmp", ".part")
+        or name.startswith(("cache/", "probe-", "tune/slots/"))
+    )
+
+
+def _whole_lines(journal: Path) -> bytes:
+    content = journal.read_bytes() if journal.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.tmp")
+    new.write_bytes(content)
+    new.replace(path)
+
+
+def _stamp(path: Path) -> list[int]:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _stamp_there(file: Any) -> list[int]:
+    """In seconds: some stores tell more of them in a listing than of one file."""
+    return [file.size or 0, (file.mtime_ns or 0) // 1_000_000_000]
