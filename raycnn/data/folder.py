@@ -1,7 +1,7 @@
 """`folder`: one directory of pictures per class, under train/ and under test/ (or val/)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"})
+TEST_FOLDERS = ("test", "val")
+"""Where test images may lie; the first that is there is taken."""
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # Pillow knows more, some of which run other programs
 _BLOCK = 512  # pictures between two reports of progress
 
@@ -24,7 +26,7 @@ def find(spec: DataSpec, root: Path) -> Source:
     Classes are numbered in the order of their names. Raises DataError where a split, a class or a class's pictures are
     missing.
     """
-    folders = {"train": _split_folder(root, ["train"]), "test": _split_folder(root, ["test", "val"])}
+    folders = {"train": _split_folder(root, ["train"]), "test": _split_folder(root, TEST_FOLDERS)}
     names = {split: _class_names(folder) for split, folder in folders.items()}
     if names["train"] != names["test"]:
         only = [
@@ -77,7 +79,7 @@ def read_rgb(path: Path, least_px: int | None = None) -> Image.Image:
         raise DataError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
 
 
-def _split_folder(root: Path, names: list[str]) -> Path:
+def _split_folder(root: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name

@@ -33,10 +33,14 @@ class CorruptionFile:
     path: Path
     n: int
 
-    def images(self) -> np.ndarray:
-        """(5, n, 32, 32, 3) uint8, read-only, memory-mapped. Raises DataError if the file has changed since."""
+    def images(self, read_ahead: bool = True) -> np.ndarray:
+        """(5, n, 32, 32, 3) uint8, read-only, memory-mapped. read_ahead: for who will look at all of them.
+
+        Raises DataError if the file has changed since.
+        """
         images = _opened(self.path)
-        _read_ahead(self.path)
+        if read_ahead:
+            _read_ahead(self.path)
         if images.shape[:1] != (len(SEVERITIES) * self.n,):
             raise DataError(f"{self.path}: had {len(SEVERITIES) * self.n} rows, now {images.shape}. Start again.")
         return images.reshape(len(SEVERITIES), self.n, *images.shape[1:])
@@ -62,10 +66,11 @@ class PerturbationFile:
     frames: int
     noise: bool
 
-    def videos(self) -> np.ndarray:
-        """(n, frames, 32, 32, 3) uint8, read-only, memory-mapped. Raises DataError if the file has changed since."""
+    def videos(self, read_ahead: bool = True) -> np.ndarray:
+        """(n, frames, 32, 32, 3) uint8, as `CorruptionFile.images`."""
         videos = _opened(self.path)
-        _read_ahead(self.path)
+        if read_ahead:
+            _read_ahead(self.path)
         if videos.shape[:2] != (self.n, self.frames):
             raise DataError(
                 f"{self.path}: had {self.n} videos of {self.frames} frames, now {videos.shape[:2]}. Start again."

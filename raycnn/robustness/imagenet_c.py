@@ -17,6 +17,8 @@ from raycnn.data.folder import SUFFIXES, read_picture
 from raycnn.errors import DataError
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
+_SAMPLES = 3  # pictures of a severity that a fingerprint is of, about
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PictureFolders:
@@ -44,8 +46,13 @@ class PictureFolders:
             for one in ahead:
                 yield np.stack([picture.result() for picture in one])
 
-    def fingerprint(self) -> bytes:
-        return hashlib.sha256("\n".join(self.names).encode()).digest()
+    def fingerprint(self, side_px: int) -> bytes:
+        """Of the pictures' names, of some pictures, and of the side that all are brought to."""
+        digest = hashlib.sha256("\n".join([str(side_px), *self.names]).encode())
+        for severity in SEVERITIES:
+            for name in self.names[:: max(1, self.n // _SAMPLES)]:
+                digest.update((self.path / str(severity) / name).read_bytes())
+        return digest.digest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

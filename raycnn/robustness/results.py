@@ -7,7 +7,7 @@ each single image, from which intervals and paired tests are made.
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Row:
     no such thing. n: images, or videos. errors: how many of them are wrong; adapted_errors: the same, with batch norm's
     statistics taken from the test images themselves. loss: mean cross-entropy in nats. calibration: expected
     calibration error; rms_calibration: the root mean square one. The others: as in `metrics`.
+    images, weights: fingerprints of what was scored; weights: "" in files of earlier versions.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Row:
     zipf_distance: float | None = None
     images: str = ""
     precision: str = "fp32"
+    weights: str = ""
 
     @property
     def key(self) -> Key:
@@ -84,25 +86,49 @@ Outcomes = dict[Place, dict[Key, np.ndarray]]
 
 
 class Results:
-    """The scores of a run, held in memory and written as they come. What there is, is not scored again."""
+    """The scores of a run, held in memory and written as they come."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self.rows: list[Row] = list(read_rows(run) or ())
         self._saved = time.monotonic()
 
-    def missing(self, unit: "Unit", models: Iterable[Key]) -> list[Key]:
-        """The models that this unit lacks a row of."""
+    def drop_stale(self, images: Mapping[str, Collection[str]], weights: Mapping[Key, str]) -> int:
+        """Drop, on disk too, what cannot stand beside new scores; returns how many rows that are.
+
+        images: set -> fingerprints of all that is wished of it; rows of other images go, whatever their model.
+        weights: of models; rows of other weights go, whatever their set.
+        """
+        before = len(self.rows)
+        self.rows = [
+            row
+            for row in self.rows
+            if row.images in images.get(row.set, (row.images,)) and row.weights == weights.get(row.key, row.weights)
+        ]
+        if len(self.rows) < before:
+            self.save()
+        # All outcomes without a row go: a killed process may have left them behind.
+        held = {(row.set, row.name, row.severity, row.key) for row in self.rows}
+        for path in _outcome_files(self.run):
+            found = {(place, key): values for place, key, values in _read_outcomes(path)}
+            kept = {of: values for of, values in found.items() if (*of[0][:3], of[1]) in held}
+            if len(kept) < len(found):
+                _write_outcomes(path, kept)
+        return before - len(self.rows)
+
+    def missing(self, unit: "Unit", images: str, weights: Mapping[Key, str]) -> list[Key]:
+        """The models, those of `weights`, that lack a row of this unit: on these images, by these weights."""
         known: dict[str, set[Key]] = {name: set() for name in unit.rows}
         for row in self.rows:
-            if row.set == unit.set and row.n == unit.n and row.name in known:
+            fits = row.set == unit.set and row.images == images and unit.takes(row.precision)
+            if fits and row.name in known and row.weights == weights.get(row.key):
                 known[row.name].add(row.key)
-        return [model for model in models if not all(model in of_name for of_name in known.values())]
+        return [model for model in weights if not all(model in of_name for of_name in known.values())]
 
     def add(self, unit: "Unit", scored: Iterable[Scored]) -> None:
         """Take the scores of a unit. Outcomes are on disk before the rows that say that they are there."""
         scored = list(scored)
-        _write_outcomes(self.run / OUTCOMES / unit.set / f"{unit.name}.parquet", scored)
+        _add_outcomes(self.run / OUTCOMES / unit.set / f"{unit.name}.parquet", scored)
         fresh = {(one.row.key, one.row.set, one.row.name, one.row.severity) for one in scored}
         self.rows = [row for row in self.rows if (row.key, row.set, row.name, row.severity) not in fresh]
         self.rows += [one.row for one in scored]
@@ -124,18 +150,18 @@ def read_rows(run: Path) -> tuple[Row, ...] | None:
     if not path.exists():
         return None
     found = []
-    for row in _table(path, _COLUMNS).to_pylist():
+    for row in _table(path, _COLUMNS[:-1]).to_pylist():  # weights: not in files of earlier versions
         values: dict[str, Any] = dict(row)
         values |= {name: _whole_number(row[name]) for name in ("severity", "errors", "adapted_errors")}
         values |= {name: row[name] if _is_finite(row[name]) else None for name in _MEASURED}
-        found.append(Row(**{name: values[name] for name in _COLUMNS}))
+        found.append(Row(**{name: values[name] for name in _COLUMNS if name in values}))
     return tuple(found) or None
 
 
 def read_outcomes(run: Path) -> Outcomes:
     """All outcomes of a run; empty where nothing was scored. Raises DataError for a damaged file."""
     found: Outcomes = {}
-    for path in sorted((run / OUTCOMES).glob("*/*.parquet")):
+    for path in _outcome_files(run):
         for place, key, values in _read_outcomes(path):
             found.setdefault(place, {})[key] = values
     return found
@@ -146,14 +172,23 @@ _MEASURED = _COLUMNS[_COLUMNS.index("loss") : _COLUMNS.index("images")]
 _OUTCOME_COLUMNS = ["model", "seed", "set", "name", "severity", "kind", "values"]
 
 
-def _write_outcomes(path: Path, scored: list[Scored]) -> None:
+def _outcome_files(run: Path) -> list[Path]:
+    return sorted((run / OUTCOMES).glob("*/*.parquet"))
+
+
+def _add_outcomes(path: Path, scored: list[Scored]) -> None:
     """Beside those of other trainings that the file holds already."""
     held = {(place, key): values for place, key, values in _read_outcomes(path)} if path.exists() else {}
     for one in scored:
         row = one.row
         for kind, values in one.outcomes.items():
             held[(row.set, row.name, row.severity, kind), row.key] = values.astype(np.float32)
+    _write_outcomes(path, held)
+
+
+def _write_outcomes(path: Path, held: Mapping[tuple[Place, Key], np.ndarray]) -> None:
     if not held:
+        path.unlink(missing_ok=True)
         return
     columns = {
         "model": [key[0] for _, key in held],

@@ -3,7 +3,6 @@
 Here, and by `raycnn corrupt`, which copies them, the test images and the benchmark's files are opened; nowhere else.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +15,17 @@ from torch import nn
 
 from raycnn.data.cifar import OFFICIAL
 from raycnn.data.dataset import DataSet, ImageSet, test_files
+from raycnn.data.folder import TEST_FOLDERS
 from raycnn.errors import DataError, SpecError
 from raycnn.robustness import adaptation, attacks, evaluate
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
+from raycnn.robustness.fingerprints import of_images, of_weights
 from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
 from raycnn.robustness.results import Key, Results, Scored
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Score, Scoring
 from raycnn.training.precision import resolve_precision
-
-_SAMPLES, _SAMPLE_BYTES = 16, 512
 
 ADAPTED = "-adapted"
 """Ends the name of a set whose scores are of networks with adapted batch norm."""
@@ -60,6 +59,15 @@ class Unit:
                 return self.n * max(1, (1 + 2 * self.steps) * len(self.epsilons))
             case _:
                 return self.n * len(SEVERITIES)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is computed in fp32, whatever is wished."""
+        return isinstance(self.file, PerturbationFile) or bool(self.epsilons)
+
+    def takes(self, precision: str) -> bool:
+        """Whether rows that were computed so are what is wished; `auto` leaves it to the hardware, so takes any."""
+        return precision == "fp32" if self.exact else self.precision in ("auto", precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
     paths = [*test_files(data.directory), *(home / benchmark.folder for benchmark in _BENCHMARKS.values())]
     paths += [path for path in _given(scoring).values() if path]
     if spec.name == "folder":
-        paths.append(home / "test")
+        paths += [home / name for name in TEST_FOLDERS]
     elif official := OFFICIAL.get(spec.name):
         paths += [folder / file for folder in (home, home / official.folder) for file in official.test]
     return tuple(path.absolute() for path in paths)
@@ -191,12 +199,30 @@ def score_all(
     say: Callable[[str], None],
 ) -> None:
     """Changes `models` and `results`. Score in this process what `results` does not hold yet."""
-    missing = [(unit, keys) for unit in todo if (keys := results.missing(unit, models))]
+    weights = {key: of_weights(model) for key, model in models.items()}
+    missing = unscored(todo, test, weights, results, say)
     progress = Progress([unit.images * len(keys) for unit, keys in missing], say)
     for unit, keys in missing:
-        results.add(unit, score_unit({key: models[key] for key in keys}, unit, test, device))
+        results.add(unit, score_unit({key: models[key] for key in keys}, weights, unit, test, device))
         progress.done(unit, unit.images * len(keys))
     results.save()
+
+
+def unscored(
+    todo: Sequence[Unit], test: ImageSet, weights: Mapping[Key, str], results: Results, say: Callable[[str], None]
+) -> list[tuple[Unit, list[Key]]]:
+    """Changes `results`: scores of other images, and of other weights, are dropped. What is left to do, by unit.
+
+    weights: by `of_weights`, of all models.
+    """
+    images = [of_images(unit, test) for unit in todo]
+    by_set: dict[str, set[str]] = {}
+    for unit, fingerprint in zip(todo, images, strict=True):
+        by_set.setdefault(unit.set, set()).add(fingerprint)
+    if dropped := results.drop_stale(by_set, weights):
+        say(f"dropped {dropped} earlier scores: of other images, other weights, or an earlier version of raycnn")
+    missing = [results.missing(unit, of, weights) for unit, of in zip(todo, images, strict=True)]
+    return [(unit, keys) for unit, keys in zip(todo, missing, strict=True) if keys]
 
 
 class Progress:
@@ -215,34 +241,19 @@ class Progress:
         self._say(f"scored {self._scored}/{self._count}  {unit.set} {unit.name}{words}")
 
 
-def score_unit(models: Mapping[Key, nn.Module], unit: Unit, test: ImageSet, device: torch.device) -> list[Scored]:
-    """Changes `models`, by name and seed: they are moved to the device, in eval mode. Their scores on this unit."""
-    exact = isinstance(unit.file, PerturbationFile) or bool(unit.epsilons)
+def score_unit(
+    models: Mapping[Key, nn.Module], weights: Mapping[Key, str], unit: Unit, test: ImageSet, device: torch.device
+) -> list[Scored]:
+    """Changes `models`, by name and seed: they are moved to the device, in eval mode. Their scores on this unit.
+
+    weights: by `of_weights`, of these models at least.
+    """
     facts = {
-        "images": _fingerprint(unit, test),
-        "precision": "fp32" if exact else resolve_precision(unit.precision, device),
+        "images": of_images(unit, test),
+        "precision": "fp32" if unit.exact else resolve_precision(unit.precision, device),
     }
     scored = _score_unit(models, unit, test, device, facts["precision"])
-    return [replace(one, row=replace(one.row, **facts)) for one in scored]
-
-
-def _fingerprint(unit: Unit, test: ImageSet) -> str:
-    """Of what a unit is scored on: labels, some images, and how they are changed."""
-    match unit.file:
-        case CorruptionFile():
-            images = unit.file.images().reshape(-1)
-        case PerturbationFile():
-            images = unit.file.videos().reshape(-1)
-        case PictureFolders():
-            images = np.frombuffer(unit.file.fingerprint(), np.uint8)
-        case _:
-            images = test.images[: unit.n].reshape(-1)
-    digest = hashlib.sha256(repr((unit.n, unit.seed, unit.epsilons, unit.steps, images.shape)).encode())
-    digest.update(np.ascontiguousarray(test.labels[: unit.n], dtype="<i8").data)
-    # A few thousand bytes from all over: enough to tell data sets apart, without a second pass over them.
-    for start in np.linspace(0, max(0, len(images) - _SAMPLE_BYTES), _SAMPLES, dtype=np.int64):
-        digest.update(np.ascontiguousarray(images[start : start + _SAMPLE_BYTES]).data)
-    return digest.hexdigest()[:16]
+    return [replace(one, row=replace(one.row, weights=weights[one.row.key], **facts)) for one in scored]
 
 
 def _score_unit(

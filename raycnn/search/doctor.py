@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from raycnn.errors import ClusterError, RaycnnError
+from raycnn.errors import ClusterError, RaycnnError, SpecError
 from raycnn.search.cluster import Cluster
 from raycnn.search.nodes import nodes_without, on_every_node
+from raycnn.spec.data import DataSpec
 
 PACKAGES = ("raycnn", "ray", "torch", "torchvision", "optuna", "numpy", "pyarrow")
 SKEW_S = 1.0  # of clocks; more makes logs and tables of several nodes misleading
@@ -31,7 +32,13 @@ class Finding:
 
 
 def examine(cluster: Cluster, run: Path, data: tuple[str, str] | None) -> Iterator[Finding]:
-    """Look at everything, on every node. run: where a run would lie. data: a data set, and its directory or URI."""
+    """Look at everything, on every node. run: where a run would lie. data: a data set, and its directory or URI.
+
+    Raises SpecError for a data set of another name, before it looks at anything.
+    """
+    known = get_args(DataSpec.model_fields["name"].annotation)
+    if data and data[0] not in known:
+        raise SpecError(f"--name {data[0]}: is not known. Choose from {', '.join(known)}.")
     facts = on_every_node(node_facts)
     lost = {name: fact for name, fact in facts.items() if not isinstance(fact, dict)}
     yield from (Finding(f"node {name}", f"does not answer ({error})", "Restart it.") for name, error in lost.items())
@@ -208,20 +215,23 @@ def storage_rates(place: str) -> tuple[float, float]:
 
 
 def images(name: str, place: str) -> Finding:
-    """Whether the data set is there, and the official one."""
+    """Whether the data set is there, and the official one. Nothing is downloaded."""
+    from raycnn.data import cifar
     from raycnn.data.remote import local_root
-    from raycnn.data.sources import load
-    from raycnn.spec.data import DataSpec
+    from raycnn.data.sources import load, place_of
 
+    what = f"data {name}"
+    spec = DataSpec.model_validate({"name": name})
+    official = name in cifar.OFFICIAL
     try:
-        spec = DataSpec.model_validate({"name": name, "verify": False})
-        data = load(spec, local_root(place, spec), None)
+        root = local_root(place, spec)
+        if official and not cifar.is_complete(name, place_of(root)):
+            return Finding(what, f"{place}: not there, or not all of its files", f"Get it: raycnn fetch {name}")
+        data = load(spec, root)
     except RaycnnError as error:
-        return Finding(f"data {name}", str(error), "raycnn fetch gets it.")
-    if not data.verified:
-        mend = "raycnn fetch gets that, or search with --set data.verify=false."
-        return Finding(f"data {name}", f"{place}: not the official copy", mend)
-    return Finding(f"data {name}", f"{len(data.train.labels):,} training images, hashes right")
+        seen, _, mend = str(error).rpartition(". ")
+        return Finding(what, seen or "cannot be had", mend)
+    return Finding(what, f"{len(data.train.labels):,} training images{', hashes right' if official else ''}")
 
 
 def token(cluster: Cluster) -> Finding:

@@ -1,6 +1,7 @@
 """Scoring: every finalist and seed on every set, each file read once for all of them, spread over the cluster.
 
-A set that robustness.parquet already holds for a model is not scored again, so a killed scoring goes on.
+What robustness.parquet already holds, of the same images and the same weights, is not scored again, so a killed scoring
+goes on.
 """
 
 import contextlib
@@ -16,10 +17,11 @@ from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
+from raycnn.robustness.fingerprints import of_weights
 from raycnn.robustness.frost import PROCEDURAL
 from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
-from raycnn.robustness.units import Progress, Unit, score_unit, units
+from raycnn.robustness.units import Progress, Unit, score_unit, units, unscored
 from raycnn.search.head_files import HeadFiles, serve_head_files
 from raycnn.search.images import data_root
 from raycnn.search.resources import cluster_resources
@@ -27,6 +29,7 @@ from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals
+from raycnn.training.checkpoint import load_classifier
 
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
@@ -42,10 +45,10 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     models = _models(run)
     results = Results(run)
     seed = derived_seed(spec.search.seed, "test corruptions")
-    todo: list[Job] = []
-    for unit in units(spec.finals, spec.data, root, data, seed):
-        if missing := results.missing(unit, models):
-            todo.append((unit, {key: models[key] for key in missing}))
+    wished = units(spec.finals, spec.data, root, data, seed)
+    weights = {key: of_weights(load_classifier(path)) for key, path in models.items()}  # one in memory at a time
+    missing = unscored(wished, data.open_test(), weights, results, say)
+    todo: list[Job] = [(unit, {key: models[key] for key in keys}) for unit, keys in missing]
     if not todo:
         say("everything is scored already")
         return run / RESULTS
@@ -116,18 +119,18 @@ class _Scorer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._test: ImageSet = open_cached(source).open_test() if isinstance(source, Path) else source
         self._loaded: dict[Key, Any] = {}
+        self._weights: dict[Key, str] = {}
         self._file = contextlib.nullcontext if files is None else files.file
 
     def score(self, unit: Unit, checkpoints: Mapping[Key, Path]) -> list[Scored]:
-        from raycnn.training.checkpoint import load_classifier
-
         for key, path in checkpoints.items():
             if key not in self._loaded:
                 with self._file(path) as here:
                     self._loaded[key] = load_classifier(here, self._device)
+                self._weights[key] = of_weights(self._loaded[key])
         models = {key: self._loaded[key] for key in checkpoints}
         if not isinstance(unit.file, CorruptionFile | PerturbationFile):
-            return score_unit(models, unit, self._test, self._device)
+            return score_unit(models, self._weights, unit, self._test, self._device)
         with self._file(unit.file.path) as here:
             near = replace(unit, file=replace(unit.file, path=here))
-            return score_unit(models, near, self._test, self._device)
+            return score_unit(models, self._weights, near, self._test, self._device)

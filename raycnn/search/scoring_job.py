@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import sys
 import time
@@ -13,12 +14,13 @@ import raycnn
 from raycnn.errors import ClusterError
 
 AGENT_S = 60.0
+_USER_ERROR = 2  # of `raycnn score`: its last line says what is wrong
 
 
 def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Callable[[str], None]) -> None:
     """Run `raycnn score RUN` as a job on the cluster whose dashboard is at host:port; returns when it has succeeded.
 
-    An interrupt stops the job. Raises ClusterError with the job's last line if it fails.
+    An interrupt stops the job. Raises ClusterError with the job's error if it fails.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -41,9 +43,19 @@ def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Cal
     status = client.get_job_status(job)
     if status != JobStatus.SUCCEEDED:
         info = client.get_job_info(job)
+        told = last[0] if info.driver_exit_code == _USER_ERROR else ""  # else it is of progress
+        words = told or _cause(info.message or "no reason is known")
         raise ClusterError(
-            f"the scoring job {job} {status.lower()}: {last[0] or info.message}. Mend it, then run: raycnn score {run}"
+            f"the scoring job {job} {status.lower()}: {words.rstrip('.')}. Mend it, then run: raycnn score {run}"
         )
+
+
+def _cause(message: str) -> str:
+    """One line of what Ray says of a job that has failed, which ends in the last lines of its log: that of the last
+    exception, else the first, with the exit code."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", message).strip().splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)(\(\w+\))?(: |$)", line)]
+    return (errors[-1] if errors else lines[0].partition(", last available logs")[0])[:300]
 
 
 def _submit(client: Any, **job: Any) -> str:

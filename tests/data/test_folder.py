@@ -5,9 +5,12 @@ import pytest
 from PIL import Image
 
 from raycnn.data.folder import read_picture
+from raycnn.data.sealing import sealed
 from raycnn.data.sources import load
 from raycnn.errors import DataError
+from raycnn.robustness.units import test_paths as paths_of_test_images
 from raycnn.spec.data import DataSpec
+from raycnn.spec.scoring import Scoring
 
 SPEC = DataSpec(name="folder", image_px=16)
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -53,6 +56,15 @@ def test_pictures_may_lie_deeper_and_other_files_are_no_pictures(root):
 def test_a_val_folder_serves_where_there_is_no_test_folder(root):
     (root / "test").rename(root / "val")
     assert len(_load(root).open_test().labels) == 2
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_pictures_that_a_search_must_not_see_are_sealed(root, name):
+    (root / "test").rename(root / name)
+    with sealed(paths_of_test_images(Scoring(), SPEC, root, _load(root))):
+        assert (root / "train" / "ant" / "a.bmp").read_bytes()
+        with pytest.raises(DataError, match="is sealed"):
+            (root / name / "ant" / "x.JPG").read_bytes()
 
 
 def test_without_a_test_folder_the_error_says_what_to_put_where(root):

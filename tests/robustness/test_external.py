@@ -137,8 +137,10 @@ def test_scores_of_another_network_under_the_same_name_are_not_mixed(folder):
 
 def test_the_command_scores_and_compares_and_scores_nothing_twice(folder):
     (folder / "their_nets.py").write_text(NETS.replace("8 * 8, 4", "32 * 32, 10"))
-    command = [sys.executable, "-m", "raycnn", "score", "run", "--model", "a=their_nets:small"]
-    command += ["--model", "b=their_nets:small", "--set", "data.name=shapes", "--set", "data.train_images=50"]
+    for name in "ab":
+        torch.save(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)).state_dict(), f"{name}.pt")
+    command = [sys.executable, "-m", "raycnn", "score", "run", "--model", "a=their_nets:small@a.pt"]
+    command += ["--model", "b=their_nets:small@b.pt", "--set", "data.name=shapes", "--set", "data.train_images=50"]
     command += ["--set", "data.test_images=60", "--set", "scoring.score=[generated-c, pgd]"]
     command += ["--set", "scoring.generated=[fog]", "--set", "scoring.pgd_steps=2", "--device", "cpu"]
     first = subprocess.run(command, capture_output=True, text=True, check=True).stdout

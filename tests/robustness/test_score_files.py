@@ -9,11 +9,13 @@ from raycnn.robustness.results import Results, Row, Scored, read_outcomes, read_
 from raycnn.robustness.units import Unit
 
 FOG = Unit("cifar-10-c", "fog", 4, ("fog",))
-FGSM = Unit("fgsm", "fgsm", 4, ("eps=0.0000", "eps=0.1000"))
+FGSM = Unit("fgsm", "fgsm", 4, ("eps=0.0000", "eps=0.1000"), epsilons=(0.0, 0.1))
 
 
 def scored(model: str, seed: int, wrong: list[int], severity: int = 1) -> Scored:
-    row = Row(model, seed, "cifar-10-c", "fog", severity, 4, sum(wrong), None, 1.5, 0.1, 0.2)
+    row = Row(
+        model, seed, "cifar-10-c", "fog", severity, 4, sum(wrong), None, 1.5, 0.1, 0.2, images="these", weights="w"
+    )
     return Scored(row, {"wrong": np.array(wrong)})
 
 
@@ -47,12 +49,13 @@ def test_trainings_that_come_later_are_added_and_what_is_scored_again_is_replace
 def test_only_what_is_missing_is_asked_for(tmp_path):
     results = Results(tmp_path)
     results.add(FOG, [scored("a", 1, [0, 0, 0, 1])])
-    models = [("a", 1), ("a", 2)]
-    assert results.missing(FOG, models) == [("a", 2)]
-    assert results.missing(Unit("cifar-10-c", "fog", 5, ("fog",)), models) == models  # of more images
-    row = Row("a", 1, "fgsm", "eps=0.0000", None, 4, 1)
+    models = {("a", 1): "w", ("a", 2): "w"}
+    assert results.missing(FOG, "these", models) == [("a", 2)]
+    assert results.missing(FOG, "others", models) == list(models)
+    assert results.missing(FOG, "these", {("a", 1): "other"}) == [("a", 1)]
+    row = Row("a", 1, "fgsm", "eps=0.0000", None, 4, 1, images="these", weights="w")
     results.add(FGSM, [Scored(row, {"wrong": np.zeros(4)})])
-    assert results.missing(FGSM, models) == models  # an epsilon is lacking
+    assert results.missing(FGSM, "these", models) == list(models)  # an epsilon is lacking
 
 
 def test_outcomes_are_on_disk_before_rows_say_so(tmp_path):
@@ -60,7 +63,7 @@ def test_outcomes_are_on_disk_before_rows_say_so(tmp_path):
     results.add(FOG, [scored("a", 1, [0, 0, 0, 1])])  # and then the process is killed
     assert read_rows(tmp_path) is None
     again = Results(tmp_path)
-    assert again.missing(FOG, [("a", 1)]) == [("a", 1)]
+    assert again.missing(FOG, "these", {("a", 1): "w"}) == [("a", 1)]
     again.add(FOG, [scored("a", 1, [0, 0, 0, 1])])
     again.save()
     assert len(read_outcomes(tmp_path)["cifar-10-c", "fog", 1, "wrong"]) == 1

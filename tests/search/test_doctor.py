@@ -1,16 +1,21 @@
 """What the doctor makes of what it sees, and the whole command on this machine."""
 
+import dataclasses
 import errno
+import hashlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from raycnn.data import cifar
 from raycnn.search import doctor
 from raycnn.search.bandwidth import nccl_transport
-from raycnn.search.doctor import Finding, gpus, shared_memory, storage_rates, versions
+from raycnn.search.doctor import Finding, gpus, images, shared_memory, storage_rates, versions
 
 
 def facts(**changed: Any) -> dict[str, Any]:
@@ -73,6 +78,46 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 )
 def test_the_slowest_transport_of_an_nccl_log_is_told(log: str, said: str):
     assert said in nccl_transport(log)[0]
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny CIFAR-10 whose checksums are taken for the official ones; downloads fail the test."""
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    official = cifar.OFFICIAL["cifar10"]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
+    for file in official.train | official.test:
+        (folder / file).write_bytes(pickle.dumps({"data": pixels, "labels": [0, 1, 9]}, protocol=2))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}, protocol=2))
+    md5 = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    changes = {group: {name: md5[name] for name in getattr(official, group)} for group in ("train", "test", "meta")}
+    monkeypatch.setitem(cifar.OFFICIAL, "cifar10", dataclasses.replace(official, **changes))
+    monkeypatch.setattr(cifar, "download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    return folder
+
+
+def test_official_images_are_well(cifar10: Path):
+    assert images("cifar10", str(cifar10.parent)) == Finding("data cifar10", "15 training images, hashes right")
+
+
+def test_images_that_are_not_official_or_not_there_are_to_mend_and_nothing_is_downloaded(cifar10: Path):
+    batch = cifar10 / "data_batch_2"
+    batch.write_bytes(batch.read_bytes().replace(b"labels", b"labelz"))
+    other = images("cifar10", str(cifar10.parent))
+    assert f"{batch}: MD5" in other.seen
+    assert other.mend.startswith("Replace it by the official file")
+    batch.unlink()
+    assert images("cifar10", str(cifar10.parent)).mend == "Get it: raycnn fetch cifar10"
+
+
+def test_a_data_set_of_another_name_is_refused_in_one_line(tmp_path: Path):
+    command = [sys.executable, "-m", "raycnn", "doctor", "--data", str(tmp_path), "--name", "foo"]
+    done = subprocess.run([*command, "--run", str(tmp_path)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert done.stderr == "raycnn: --name foo: is not known. Choose from cifar10, cifar100, folder, shapes.\n"
+    assert done.stdout == ""
 
 
 def test_the_command_looks_at_this_machine(tmp_path: Path):
