@@ -18,7 +18,7 @@ def doctor(
     data: Annotated[
         str | None, typer.Option(help="Directory or URI with the images; they are not looked at without.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Data set in --data: cifar10, cifar100.")] = "cifar10",
+    name: Annotated[str, typer.Option(help="Data set in --data: cifar10, cifar100, folder.")] = "cifar10",
 ) -> None:
     """Look at versions, GPUs, clocks, memory, storage, data, token and network of every node; one line each.
 
