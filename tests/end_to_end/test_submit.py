@@ -88,11 +88,12 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, nobody: dict[str, str]):
 def test_a_search_runs_as_a_job_and_a_wrong_token_is_refused(tmp_path: Path, cluster: dict[str, str]):
     space, run = tmp_path / "space.yaml", tmp_path / "run"
     space.write_text(SPACE.replace("finals: {top: 1, seeds: 2, score: [generated-c], generated:", "finals: off #"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         wrong = submit(space, "--run", run, environment=cluster | {"RAY_AUTH_TOKEN": "0" * 64})
-        if "Failed to connect" not in wrong.stderr or time.monotonic() > deadline:  # the cluster is still starting
+        if "refuses this token" in wrong.stderr or time.monotonic() > deadline:  # else the cluster is still starting
             break
+        time.sleep(1)
     assert wrong.returncode == 2, wrong.stderr
     assert "refuses this token" in wrong.stderr
     assert not run.exists()

@@ -1,6 +1,7 @@
 """Three nodes and a client out of namespaces, and the cluster that `ray up cluster/local.yaml` makes of them."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).parents[2]
 NODES_SH = Path(__file__).with_name("nodes.sh")
+LOCK = Path("/tmp/raycnn-nodes.lock")  # the nodes' names are the same for every session
 PACKAGES = {"sshd": "openssh-server", "rsync": "rsync", "ip": "iproute2", "nsenter": "util-linux"}
 # A whole small search, finals and scoring within.
 SHAPES = "{name: shapes, validation: 200, train_images: 1400, test_images: 200}"
@@ -90,17 +92,22 @@ def nodes() -> Iterator[Nodes]:
     ]
     if missing:
         install_packages(*missing)
-    place = Path(tempfile.mkdtemp(prefix="raycnn-nodes-", dir="/tmp"))  # nodes.sh lends from there
-    made = Nodes(place)
-    try:
+    with LOCK.open("w") as lock:  # a killed session gives it back too
         try:
-            made.do("up")
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"nodes cannot be made here ({error})")
-        yield made
-    finally:
-        made.do("down")
-        shutil.rmtree(place, ignore_errors=True)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.fail(f"another session has the nodes ({LOCK}); run this when it has ended")
+        place = Path(tempfile.mkdtemp(prefix="raycnn-nodes-", dir="/tmp"))  # nodes.sh lends from there
+        made = Nodes(place)
+        try:
+            try:
+                made.do("up")
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f"nodes cannot be made here ({error})")
+            yield made
+        finally:
+            made.do("down")
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def local_config() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 # Nodes for tests on one Linux machine: namespaces (network, mounts, processes, host name), each with its own sshd, home,
 # /tmp and /dev/shm, on a bridge of their own. Root; needs iproute2, util-linux, openssh-server and rsync.
 #
-#   nodes.sh up                    client, head, w1 and w2
+#   nodes.sh up                    client, head, w1 and w2; what a killed run has left of them goes
 #   nodes.sh down
 #   nodes.sh kill NODE             at once, with all that runs on it
 #   nodes.sh start NODE            again, with its home and nothing else
@@ -89,8 +89,17 @@ stop() {
     ip netns del "rc-$1" 2>/dev/null || true
 }
 
+down() { # also nodes of another NODES, whose processes are known by their network alone
+    for name in client head w1 w2; do
+        ip netns pids "rc-$name" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+        stop "$name"
+    done
+    ip netns del rc-switch 2>/dev/null || true
+}
+
 case ${1:?} in
     up)
+        down
         mkdir -p "$NODES"
         [[ -f $NODES/key ]] || ssh-keygen -q -t ed25519 -N '' -f "$NODES/key"
         ip netns add rc-switch
@@ -99,10 +108,7 @@ case ${1:?} in
         ip -n rc-switch link set lo up
         for name in client head w1 w2; do start "$name"; done
         ;;
-    down)
-        for name in client head w1 w2; do stop "$name"; done
-        ip netns del rc-switch 2>/dev/null || true
-        ;;
+    down) down ;;
     kill) stop "$2" ;;
     start) start "$2" ;;
     boot) boot ;;

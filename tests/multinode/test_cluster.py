@@ -35,12 +35,13 @@ class Search:
         command = [*SEARCH, space, "--address", "auto", "--run", self.run, *options]
         self.process = nodes.start("head", *command, output=self.output)
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 240) -> None:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 240) -> Any:
         deadline = time.monotonic() + timeout_s
-        while not condition():
+        while not (value := condition()):
             assert self.process.poll() is None, self.output.read_text()
             assert time.monotonic() < deadline, self.output.read_text()
             time.sleep(0.2)
+        return value
 
     def epochs(self) -> int:
         """Trained by all trials."""
@@ -67,7 +68,8 @@ def test_the_doctor_finds_three_nodes_well(nodes: Nodes):
     assert "on: 127.0.0.1:8265 answers 401 without it" in said
     assert "gloo, 3 ranks, socket, eth0" in said
     ill = [line for line in said.splitlines() if line.startswith("MEND")]
-    assert not [line for line in ill if "the link should give" not in line], said  # it may be busy
+    busy = ("the link should give", "storage")  # three nodes on one machine and one disk
+    assert not [line for line in ill if not any(word in line for word in busy)], said
 
 
 def test_nodes_that_do_not_share_the_run_directory_train_and_score_all_the_same(nodes: Nodes):
@@ -88,7 +90,10 @@ def test_nodes_that_do_not_share_the_run_directory_train_and_score_all_the_same(
 def test_a_trial_of_two_workers_spans_nodes(nodes: Nodes):
     search = Search(nodes, "plain")
     search.until(lambda: search.epochs() > 1)
-    working = [node for node in ("head", "w1", "w2") if trains(nodes, node)]
+    working: set[str] = set()
+    deadline = time.monotonic() + 60
+    while len(working) < 2 and time.monotonic() < deadline:
+        working |= {node for node in ("head", "w1", "w2") if trains(nodes, node)}
     search.ended_well()
     assert len(working) == 2
     assert "3 CPUs on 3 nodes" in search.output.read_text()
@@ -98,7 +103,7 @@ def in_a_trial(nodes: Nodes, name: str, *options: str) -> tuple[Search, str]:
     """A search in the middle of a trial, and a node other than the head that trains it."""
     search = Search(nodes, name, *options)
     search.until(lambda: search.epochs() > 1)
-    return search, next(node for node in ("w1", "w2") if trains(nodes, node))
+    return search, search.until(lambda: next((node for node in ("w1", "w2") if trains(nodes, node)), ""))
 
 
 def trains(nodes: Nodes, node: str) -> bool:

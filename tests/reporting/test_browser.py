@@ -66,7 +66,7 @@ def test_figures_come_as_they_are_scrolled_to(open_report):
     page = open_report()
     assert page.locator("#plot-fgsm svg").count() == 0
     page.locator("#attacks").scroll_into_view_if_needed()
-    page.wait_for_selector("#plot-fgsm svg.main-svg", timeout=10_000)
+    page.wait_for_selector("#plot-fgsm svg.main-svg", timeout=60_000)
 
 
 def test_a_click_on_a_heading_sorts_numbers_as_numbers_and_another_turns_them_round(open_report):
@@ -102,7 +102,7 @@ def test_what_has_no_value_is_sorted_last_both_ways(open_report):
 def test_the_severity_switch_shows_that_severity(open_report):
     page = open_report()
     page.locator("#corruptions").scroll_into_view_if_needed()
-    page.wait_for_selector("#plot-corruptions-cifar-10-c svg.main-svg", timeout=10_000)
+    page.wait_for_selector("#plot-corruptions-cifar-10-c svg.main-svg", timeout=60_000)
     shown = """() => document.getElementById("plot-corruptions-cifar-10-c").data
         .filter((trace) => trace.visible !== false).map((trace) => trace.meta)"""
     assert set(page.evaluate(shown)) == {"mean"}
@@ -123,7 +123,7 @@ def test_figures_follow_the_colour_scheme(open_report):
     assert page.evaluate(font) == "#e9e8e4"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 24)"
     page.emulate_media(color_scheme="light")
-    page.wait_for_function(f"{font} === '#1d1f24'", timeout=10_000)
+    page.wait_for_function(f"{font} === '#1d1f24'", timeout=60_000)
 
 
 def test_it_prints_with_all_figures_and_in_light_colours(open_report):

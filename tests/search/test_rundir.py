@@ -40,7 +40,7 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path: Path):
 def test_a_final_of_another_length_is_set_aside_and_a_torn_line_is_no_end(tmp_path: Path):
     pixels, labels = generate(40, 0, 0, lambda _: None)
     images = Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels).long())
-    mean, std = channel_statistics(pixels)
+    mean, std = map(tuple, channel_statistics(pixels))
     data = TrainingData(images, images, None, mean, std, int(labels.max()) + 1)
     spec = TrialSpec(model="fastnet", epochs=1, batch_size=20, optimizer=Optimizer(sgd=Sgd(lr=0.1)))
     final = Final("baseline", 0, spec, tmp_path / "baseline" / "seed-0")

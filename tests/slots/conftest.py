@@ -35,7 +35,7 @@ def two_ranks(ray_here: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     from raycnn.slots.pool import SlotPool, SlotShape
 
-    shape = SlotShape(workers=2, cpus=0.9, hang_s=6)
+    shape = SlotShape(workers=2, cpus=0.9, hang_s=20)
     with SlotPool(WORKLOAD, shape, tmp_path_factory.mktemp("slots"), lease_s=8) as pool:
         pool.grow(1)
         pool.post("ready")

@@ -95,6 +95,31 @@ def test_when_every_node_is_full_the_tasks_stop_with_the_reason(ray_here, tmp_pa
         assert client.run(slots.hub, task) == Outcome("stopped", "the disk is full")
 
 
+def test_a_slot_that_waits_for_resources_is_called_back(ray_here, tmp_path):
+    import time
+
+    from workloads import WORKLOAD
+
+    from raycnn.slots.pool import SlotPool, SlotShape
+
+    lost: list[str] = []
+    with SlotPool(WORKLOAD, SlotShape(cpus=1.5), tmp_path, on_loss=lost.append) as slots:
+        slots.grow(2)  # of which one fits
+        slots.post("ready")
+        deadline = time.monotonic() + 240
+        while ray_here.get(slots.hub.ready_slots.remote()) < 1 or len(slots._controllers) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        slots.retire_idle(1)
+        while slots._threads[1].is_alive() and slots._threads[0].is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.run(slots.hub, Task("u", {"directory": str(tmp_path / "u")})) == Outcome("done")
+        began = time.monotonic()
+    assert lost == []
+    assert time.monotonic() - began < 30
+
+
 def test_idle_slots_leave_and_the_last_ones_serve_on(ray_here, tmp_path):
     import time
 
@@ -106,11 +131,12 @@ def test_idle_slots_leave_and_the_last_ones_serve_on(ray_here, tmp_path):
     with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path, on_loss=lost.append) as slots:
         slots.grow(2)
         slots.post("ready")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while ray_here.get(slots.hub.ready_slots.remote()) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         slots.retire_idle(1)
+        deadline = time.monotonic() + 120
         while ray_here.get(slots.hub.ready_slots.remote()) > 1:
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -88,21 +88,21 @@ def test_killed_driver_leaves_no_actor_worker_or_placement_group_on_the_cluster(
         [sys.executable, "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert driver.stdout
-    rank = Path("/proc") / driver.stdout.readline().strip()
+    told = driver.stdout.readline().strip()
+    assert told
+    rank = Path("/proc") / told
     assert rank.exists()
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while rank.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not rank.exists()
-    deadline += 15
+    deadline = time.monotonic() + 120
     while True:
-        asked = subprocess.run(
-            [sys.executable, "-c", LEFT, head], capture_output=True, text=True, check=True, env=environment
-        )
+        asked = subprocess.run([sys.executable, "-c", LEFT, head], capture_output=True, text=True, env=environment)
         left = asked.stdout
         if left == "[]\n[]\n2.0\n" or time.monotonic() > deadline:
             break
-    assert left == "[]\n[]\n2.0\n"
+    assert left == "[]\n[]\n2.0\n", asked.stderr

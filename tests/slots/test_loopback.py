@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 DRIVER = """
-import json, sys
+import contextlib, json, sys, time
 from pathlib import Path
 
 from raycnn.search.cluster import connect, disconnect, prepare_environment
@@ -35,14 +35,22 @@ with SlotPool(workloads.WORKLOAD, SlotShape(workers=2, cpus=0.5), folder) as poo
     pool.post("ready")
     outcome = client.run(pool.hub, Task("sums", {"steps": 1, "directory": str(folder / "task")}))
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = {
-        f"{process.name()} {connection.laddr.ip}"
-        for process in processes
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN or connection.status == psutil.CONN_NONE
-    }
-    # Idle again, or named after the task still: after a call of an actor Ray sets the title it had before.
-    titles = [" ".join(process.cmdline()[:1]) for process in processes]
+    listening = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # an idle worker has left
+            listening |= {
+                f"{process.name()} {connection.laddr.ip}"
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN or connection.status == psutil.CONN_NONE
+            }
+    for _ in range(50):  # while Ray calls an actor its title is another, and for a moment that of before
+        titles = []
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                titles += process.cmdline()[:1]
+        if sum(" rank " in title for title in titles) == 2:
+            break
+        time.sleep(0.1)
     print(json.dumps({
         "status": outcome.status, "listening": sorted(listening), "nodes": ray.get(nodes.remote()), "titles": titles
     }), flush=True)

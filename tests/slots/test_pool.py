@@ -46,6 +46,7 @@ def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_pa
 
     from raycnn.slots.pool import SlotPool, SlotShape
 
+    address = ray_here.get_runtime_context().gcs_address  # or it is looked for, and there may be another Ray
     pids: list[int] = []
     with SlotPool(WORKLOAD, SlotShape(cpus=0.4), tmp_path) as pool:
         pool.grow(2)
@@ -55,13 +56,13 @@ def test_closed_pool_leaves_no_actor_process_or_placement_group(ray_here, tmp_pa
 
     def left() -> list[str]:
         found = [group["state"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
-        actors: list[Any] = list_actors(filters=[("state", "=", "ALIVE")])
+        actors: list[Any] = list_actors(address, filters=[("state", "=", "ALIVE")])
         names = [actor.class_name for actor in actors]
         found += [name for name in names if "Hub" in name or ("Train" in name and "Autoscaling" not in name)]
         return found + [f"process {pid}" for pid in pids if Path(f"/proc/{pid}").exists()]
 
     # The second slot may have been starting, and notices a little later that it is not wanted.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while left() and time.monotonic() < deadline:
         time.sleep(0.5)
     assert pids
