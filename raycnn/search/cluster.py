@@ -19,6 +19,7 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed and replaced sooner
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",  # a slot waits for resources as long as it is wanted
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per slot whose notices nobody here reads
+    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine the usual 30 may not do
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning on each start
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's outcome is a result without metrics
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard events only
