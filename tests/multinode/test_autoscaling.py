@@ -43,7 +43,8 @@ def growing(nodes: Nodes) -> Iterator[None]:
     """On the head, which itself offers no processor."""
     # Where `ray up` puts it; JSON is YAML.
     (nodes.place / "head" / "root" / "ray_bootstrap_config.yaml").write_text(json.dumps(CONFIG))
-    command = "env AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_FAKE_CLUSTER=1 RAY_raylet_start_wait_time_s=120 ray start --head --num-cpus=0 --port=6379"
+    command = "env AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_FAKE_CLUSTER=1 RAY_raylet_start_wait_time_s=120"
+    command += " ray start --head --num-cpus=0 --port=6379"
     command += " --object-store-memory=200000000 --dashboard-host=127.0.0.1 --disable-usage-stats"
     nodes.run("head", *command.split(), "--autoscaling-config=/root/ray_bootstrap_config.yaml")
     yield
