@@ -58,7 +58,7 @@ def tune_trials(
             storage_path=str(run),
             verbose=0,
             callbacks=[TBXLoggerCallback(), *trackers],
-            failure_config=tune.FailureConfig(max_failures=4),  # of forwarders; the hub retries what workers lose
+            failure_config=tune.FailureConfig(max_failures=10),  # of forwarders: one death counts several times
         ),
     )
     try:

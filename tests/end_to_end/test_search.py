@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from raycnn.robustness.results import read_outcomes
 from raycnn.training.checkpoint import load_classifier
 
-MORE = ("--trials", "10")  # for what is killed again and again
+MORE = ("--trials", "8")  # for what is killed again and again
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -266,7 +266,7 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     # Resumed to the end.
     search = Search(tmp_path, *MORE)
     assert search.wait() == 0, search.text()
-    assert len(states(search)) == 10
+    assert len(states(search)) == 8
     assert set(states(search).values()) <= {TrialState.COMPLETE, TrialState.PRUNED}
     for number, state in finished.items():
         assert states(search)[number] == state
