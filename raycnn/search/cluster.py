@@ -89,10 +89,9 @@ def connect(address: str | None) -> Cluster:
         raise ClusterError(
             f"--address {address or 'local'}: Ray cannot be reached or started ({reason}). {mend}"
         ) from error
+    # Ray has put its own in place of a command's, which ends what runs and says how to resume.
     for name, handler in handlers.items():
-        if callable(
-            handler
-        ):  # Ray has put its own in place of a command's, which ends what runs and says how to resume
+        if callable(handler):
             signal.signal(name, handler)
     for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
         logger = logging.getLogger(name)
