@@ -80,6 +80,8 @@ def connect(address: str | None) -> Cluster:
             logging_level=logging.ERROR,
             **({} if address else {"dashboard_host": "127.0.0.1", "include_dashboard": True}),
         )
+    except SystemExit as error:  # SIGTERM while Ray starts: its own handler's way
+        raise KeyboardInterrupt from error
     except Exception as error:  # Ray raises it bare where one of its processes does not start
         words = " ".join(str(error).split())
         reason = words if len(words) < 300 else f"… {words[-250:]}"

@@ -4,8 +4,11 @@ An idle rank waits on the hub and never in a collective, so that idling has no t
 state: nothing of the task before is left but warm memory.
 """
 
+import ctypes
 import gc
 import os
+import signal
+import sys
 import threading
 import time
 import uuid
@@ -58,7 +61,7 @@ class _Place:
 def rank_loop(config: dict[str, Any]) -> None:
     """The train function of a slot's TorchTrainer. config: hub, slot, workload."""
     hub, slot, workload = config["hub"], config["slot"], config["workload"]
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _end_with_raylet()
     try:
         place = _take_place(hub, slot)
         if place is None:
@@ -86,8 +89,16 @@ def rank_loop(config: dict[str, Any]) -> None:
         return  # the hub is gone, and with it the search
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process within a second of its node's raylet: a rank that waits for an answer can outlive it long."""
+def _end_with_raylet() -> None:
+    """Have this process end with its parent, its node's raylet. A rank that waits for an answer can outlive it long; and
+    one whose Python is being shut down by Ray runs no thread any more, which is why Linux itself is asked too."""
+    if sys.platform == "linux":
+        parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2); stays while this thread, the slot's own, is there
+        ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

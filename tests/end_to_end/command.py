@@ -71,13 +71,13 @@ class Search:
         return [json.loads(line)["epoch"] for line in log.read_text().splitlines()] if log.exists() else []
 
     def processes(self, title: str) -> list[int]:
-        """The process ids of its Ray workers whose title begins so: all that Ray starts stays in the driver's session,
-        also when the driver is dead, and no other search is in it."""
+        """The process ids of its Ray processes with this in their title: all that Ray starts stays in the driver's
+        session, also when the driver is dead, and no other search is in it."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             process = int(path.parent.name)
             try:
-                if path.read_text(errors="replace").startswith(title) and os.getsid(process) == self.process.pid:
+                if title in path.read_text(errors="replace") and os.getsid(process) == self.process.pid:
                     found.append(process)
             except OSError:
                 continue

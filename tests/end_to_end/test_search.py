@@ -219,6 +219,14 @@ def test_a_second_driver_on_the_same_run_is_refused_and_told_who_holds_it(tmp_pa
     assert not list(tmp_path.glob("run/*.tmp"))
 
 
+def test_sigterm_while_ray_starts_is_an_interrupt(tmp_path: Path):
+    search = Search(tmp_path)
+    search.until(lambda: search.processes("/gcs_server"))
+    search.kill(signal.SIGTERM)
+    assert search.wait() == 130, search.text()
+    assert "Resume with:" in search.text()
+
+
 def test_another_search_in_the_same_directory_is_refused(whole):
     other = Search(whole.run.parent, "--set", "budget.epochs=5")
     assert other.wait() == 2
@@ -249,10 +257,13 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
         for number, state in finished.items():
             assert states(search)[number] == state
         finished |= ended(search)
-        deadline = time.monotonic() + 30
-        while search.processes("ray::trial-") and time.monotonic() < deadline:
+        for _ in range(300):
+            if not (workers := search.processes("ray::trial-")):
+                break
             time.sleep(0.2)
-        assert not search.processes("ray::trial-"), f"workers outlive their killed driver ({kill})"
+        else:
+            told = subprocess.run(["ps", "-eLo", "pid,ppid,sid,stat,wchan,etime,args"], capture_output=True, text=True)
+            pytest.fail(f"workers {workers} outlive their killed driver ({kill}):\n{told.stdout}")
         if kill < 1:
             search = Search(tmp_path, *MORE)
     # Resumed, and interrupted while its slots start.
