@@ -90,8 +90,8 @@ def rank_loop(config: dict[str, Any]) -> None:
 
 
 def _end_with_raylet() -> None:
-    """Have this process end with its parent, its node's raylet. A rank that waits for an answer can outlive it long; and
-    one whose Python is being shut down by Ray runs no thread any more, which is why Linux itself is asked too."""
+    """Have this process end with its parent, its node's raylet: a rank that waits for an answer can outlive it long.
+    Linux is asked for it too, for a call that holds Python's lock keeps a thread from watching."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2); stays while this thread, the slot's own, is there
         ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
