@@ -258,10 +258,10 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
             assert states(search)[number] == state
         finished |= ended(search)
         for _ in range(600):  # looks, not seconds: the whole machine may have stood still
-            if not (workers := search.processes("ray::trial-")):
+            if not search.processes("ray::trial-"):
                 break
             time.sleep(0.2)
-        else:
+        if workers := search.processes("ray::trial-"):
             told = subprocess.run(["ps", "-eLo", "pid,ppid,sid,stat,wchan,etime,args"], capture_output=True, text=True)
             pytest.fail(f"workers {workers} outlive their killed driver ({kill}):\n{told.stdout}")
         if kill < 1:
