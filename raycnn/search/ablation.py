@@ -26,10 +26,10 @@ from raycnn.robustness.statistics import Comparison, contrast, corrected
 from raycnn.robustness.summary import Measure, measures
 from raycnn.search.finals import Final, train_finals, write_finalists
 from raycnn.search.front import finalists
+from raycnn.search.journal import read_trials
 from raycnn.search.observer import Observer
 from raycnn.search.rundir import circumstances, finish_manifest, held, write_manifest
 from raycnn.search.seeds import derived_seed
-from raycnn.search.study import read_trials
 from raycnn.search.trainable import trial_name
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals, SearchSpec

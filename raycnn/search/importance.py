@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from raycnn.search.study import read_trials
+from raycnn.search.journal import read_trials
 from raycnn.spec.reading import read_search
 
 ENOUGH = 8  # completed trials

@@ -9,9 +9,9 @@ from typing import Any
 
 from raycnn.errors import DataError, SpecError
 from raycnn.search.images import data_root, search_images
+from raycnn.search.journal import read_trials
 from raycnn.search.rundir import same_images
 from raycnn.search.scheduler import rung_epochs
-from raycnn.search.study import read_trials
 from raycnn.spec.reading import read_search
 from raycnn.spec.trial import TrialSpec
 

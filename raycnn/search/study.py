@@ -6,36 +6,35 @@ checkpoint. One writer: whoever holds the run directory's lock.
 
 import contextlib
 import json
-import math
 import shutil
-import warnings
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from raycnn.errors import DataError, SpecError
+from raycnn.errors import SpecError
+from raycnn.search.journal import (
+    EARLIER,
+    FINISHED,
+    JOURNAL,
+    PASSED_OVER,
+    experimental,
+    of_search,
+    open_storage,
+    read_trials,
+)
+from raycnn.search.samplers import WANT_ALL, distribution, make_sampler
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.constraints import Constraint, parse
 from raycnn.spec.reading import read_recipe, read_search, trial_spec
 from raycnn.spec.search import SearchSpec
-from raycnn.spec.space import FloatRange, IntRange, Parameter, active, grid, parameters, point_of, resolve
+from raycnn.spec.space import Parameter, active, grid, parameters, point_of, resolve
 from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
 
-JOURNAL = "study.journal"
-PASSED_OVER, EARLIER = "passed over", "earlier"  # kinds of trials that are in the journal and not in the search
 MOST_DRAWS = 100  # in a row that may be passed over
-WANT_ALL = ("gp", "nsgaii", "nsgaiii", "cmaes", "qmc")
-"""Samplers that are asked for the parameters of all branches, for their models know no conditions."""
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Study:
             created = optuna.create_study(
                 storage=self._storage, study_name=spec.name, directions=["minimize" for _ in spec.search.objectives]
             )
-            with _experimental():
+            with experimental():
                 created.set_metric_names(list(spec.search.objectives))
             created.enqueue_trial({}, user_attrs={"kind": "baseline"})  # number 0
             for point in first:
@@ -89,7 +88,7 @@ class Study:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of this search so far, by number."""
-        return _of_search(self._all_trials())
+        return of_search(self._all_trials())
 
     def _all_trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study._study_id, deepcopy=False)
@@ -240,33 +239,6 @@ class Study:
         self._study.tell(trial, values, state=state)
 
 
-def open_storage(journal: Path) -> JournalStorage:
-    """The journal's storage, after mending what a killed writer has left: half a line, a lock. Raises DataError."""
-    _mend(journal)
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    try:
-        with _experimental():
-            return JournalStorage(JournalFileBackend(str(journal)))
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{journal}: is damaged ({error!r}). Restore it from a copy, or give another --run.") from error
-
-
-def read_trials(directory: Path) -> list[FrozenTrial]:
-    """The trials of a run directory, without changing it. An empty list where there is no study."""
-    journal = directory / JOURNAL
-    if not journal.exists():
-        return []
-    with _experimental():
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-    studies = storage.get_all_studies()
-    return _of_search(storage.get_all_trials(studies[0]._study_id)) if studies else []
-
-
-def _of_search(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Without what was passed over, and what earlier runs had."""
-    return [trial for trial in trials if trial.user_attrs.get("kind") not in (PASSED_OVER, EARLIER)]
-
-
 def _holds(constraint: Constraint, values: dict[str, Any]) -> bool:
     try:
         return constraint.holds(values)
@@ -332,15 +304,6 @@ def baseline_spec(spec: SearchSpec) -> TrialSpec:
     return trial_spec(spec, {"optimizer": optimizer}, seed=derived_seed(spec.search.seed, "trial 0"))
 
 
-def distribution(form: Parameter) -> BaseDistribution:
-    """Optuna's form of a parameter."""
-    if isinstance(form, FloatRange):
-        return FloatDistribution(form.low, form.high, log=form.log, step=form.step)
-    if isinstance(form, IntRange):
-        return IntDistribution(form.low, form.high, log=form.log, step=form.step)
-    return CategoricalDistribution(form.choice)
-
-
 class _SeenBySamplers(optuna.Study):
     """Without the baseline once it has finished: gp, nsgaii and cmaes would model none of what it lacks."""
 
@@ -349,121 +312,3 @@ class _SeenBySamplers(optuna.Study):
     ) -> list[FrozenTrial]:
         found = super()._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache)
         return [trial for trial in found if trial.params or not trial.state.is_finished()]
-
-
-class _WholeSpaceQmc(optuna.samplers.QMCSampler):
-    """Optuna's takes its dimensions from the first finished trial. Here that is the baseline, which has none."""
-
-    def __init__(self, spec: SearchSpec) -> None:
-        super().__init__(seed=spec.search.seed, scramble=True, warn_independent_sampling=False)
-        self._space = {named.name: distribution(named.parameter) for named in parameters(spec.space)}
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space
-
-
-class _ExploringTpe(optuna.samplers.TPESampler):
-    """TPE that draws a fraction of the trials at random, whatever it has seen: alone it can settle where noise once was
-    kind, and stay. As BOHB does (Falkner et al. 2018, arXiv:1807.01774)."""
-
-    def __init__(self, random_fraction: float, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._random_fraction = random_fraction
-
-    def _at_random(self, trial: FrozenTrial) -> bool:
-        before, after = (math.floor(n * self._random_fraction) for n in (trial.number, trial.number + 1))
-        return after > before
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {} if self._at_random(trial) else super().sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        sampler = self._random_sampler if self._at_random(trial) else super()
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-
-def make_sampler(spec: SearchSpec, trials_so_far: int) -> optuna.samplers.BaseSampler:
-    """Optuna's sampler of that name."""
-    # A resumed search goes on with other random numbers, or it would ask for its first trials again.
-    seed = derived_seed(spec.search.seed, f"sampler from trial {trials_so_far}")
-    startup, population = spec.search.startup_trials, spec.search.population
-    with _experimental():
-        match spec.search.sampler:
-            case "tpe":
-                return _ExploringTpe(
-                    spec.search.random_fraction,
-                    n_startup_trials=startup,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    gamma=_good_trials,
-                    seed=seed,
-                )
-            case "gp":
-                return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed)
-            case "nsgaii":
-                return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
-            case "nsgaiii":
-                return optuna.samplers.NSGAIIISampler(population_size=population, seed=seed)
-            case "cmaes":
-                return optuna.samplers.CmaEsSampler(n_startup_trials=startup, seed=seed)
-            case "qmc":
-                # The sequence goes on where it was, also after a resume: its seed is the search's.
-                return _WholeSpaceQmc(spec)
-            case _:
-                return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _good_trials(trials: int) -> int:
-    """How many of so many finished trials TPE takes for good ones.
-
-    Optuna's tenth is made for searches that stop nobody. Where the scheduler lets about one in nine run to its end, it
-    would be all of those: good and bad alike. A twentieth did better in six of seven comparisons by
-    scripts/bench/search (development seeds 0 to 9), each of them within its noise.
-    """
-    return max(math.ceil(trials / 20), min(3, math.ceil(trials / 10)))
-
-
-@contextlib.contextmanager
-def _experimental() -> Iterator[None]:
-    """Optuna warns of parts that may change or go; the pinned version's were tried."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
-def _mend(journal: Path) -> None:
-    """Changes the file: drops a damaged end, whose record its writer never saw succeed; keeps it beside the file.
-
-    Raises DataError where a line before the end is damaged.
-    """
-    if not journal.exists():
-        return
-    lines = journal.read_bytes().splitlines(keepends=True)
-    bad = [place for place, line in enumerate(lines) if not _is_record(line)]
-    if not bad:
-        return
-    good = bad[0]
-    if any(_is_record(line) for line in lines[good:]):
-        raise DataError(
-            f"{journal}: line {good + 1} of {len(lines)} is damaged, and what comes after it is not. Restore the file "
-            "from a copy, or give another --run."
-        )
-    with journal.with_name(f"{journal.name}.cut").open("ab") as kept:
-        kept.writelines(lines[good:])
-    with journal.open("rb+") as file:
-        file.truncate(sum(map(len, lines[:good])))
-
-
-def _is_record(line: bytes) -> bool:
-    """Whether it is a whole line of Optuna's journal."""
-    try:
-        record = json.loads(line)
-    except ValueError:  # a UnicodeDecodeError is one
-        return False
-    return line.endswith(b"\n") and isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from raycnn.search.study import FINISHED, read_trials
+from raycnn.search.journal import FINISHED, read_trials
 from raycnn.spec.reading import read_search
 from raycnn.spec.space import active, parameters
 

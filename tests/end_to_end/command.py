@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from raycnn.search.study import read_trials
+from raycnn.search.journal import read_trials
 
 SPACE = """
 name: small

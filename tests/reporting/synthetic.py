@@ -24,7 +24,9 @@ from raycnn.robustness.metrics import MFP_PERTURBATIONS
 from raycnn.robustness.results import Results, Row, Scored
 from raycnn.robustness.units import Unit
 from raycnn.search.front import finalists
-from raycnn.search.study import JOURNAL, baseline_spec, distribution, open_storage
+from raycnn.search.journal import JOURNAL, open_storage
+from raycnn.search.samplers import distribution
+from raycnn.search.study import baseline_spec
 from raycnn.search.table import write_trials
 from raycnn.spec.reading import search_from_text, trial_spec
 from raycnn.spec.search import SearchSpec

@@ -12,7 +12,7 @@ from raycnn.robustness.results import Row
 from raycnn.robustness.statistics import Comparison, Estimate
 from raycnn.robustness.summary import Measure, measures
 from raycnn.search.front import finalists
-from raycnn.search.study import read_trials
+from raycnn.search.journal import read_trials
 
 
 def told(run: Run) -> tuple[str, str]:

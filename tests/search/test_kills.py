@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from raycnn.search.study import FINISHED, read_trials
+from raycnn.search.journal import FINISHED, read_trials
 
 KILLS, TRIALS = 20, 300
 SPACE = f"""

@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from raycnn.errors import DataError, SpecError
 from raycnn.search.front import finalists, fronts
 from raycnn.search.importance import importances
+from raycnn.search.journal import read_trials
 from raycnn.search.seeds import derived_seed
-from raycnn.search.study import Asked, Study, baseline_spec, read_trials
+from raycnn.search.study import Asked, Study, baseline_spec
 from raycnn.search.table import trials_table
 from raycnn.spec.reading import search_from_text
 from raycnn.spec.search import SearchSpec
