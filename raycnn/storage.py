@@ -58,6 +58,39 @@ def files_below(system: Any, name: str) -> dict[str, Any]:
     return files
 
 
+def read(system: Any, name: str) -> bytes | None:
+    """A whole file; None where there is none. Raises what is in TROUBLE."""
+    if not is_there(system, name):
+        return None
+    with system.open_input_stream(name, compression=None) as stream:
+        return stream.read()
+
+
+def write(system: Any, name: str, content: bytes) -> None:
+    """Whole or not at all: an object store puts so by itself, on a disk the file is written beside and moved.
+
+    Raises what is in TROUBLE.
+    """
+    new = f"{name}.part" if is_disk(system) else name
+    if is_disk(system) and "/" in name:
+        system.create_dir(name.rpartition("/")[0], recursive=True)
+    with system.open_output_stream(new, compression=None) as stream:
+        stream.write(content)
+    if new != name:
+        system.move(new, name)
+
+
+def is_there(system: Any, name: str) -> bool:
+    from pyarrow.fs import FileType
+
+    return system.get_file_info(name).type != FileType.NotFound
+
+
+def is_disk(system: Any) -> bool:
+    """Whether it has directories and moves files, as object stores do not."""
+    return system.base_fs.type_name in ("local", "hdfs")
+
+
 def words(error: Exception) -> str:
     """What went wrong, in one line."""
     return " ".join(str(error).split())[:200]

@@ -11,10 +11,10 @@ from typing import Any
 
 from raycnn import storage
 from raycnn.errors import ClusterError, RaycnnError
+from raycnn.search.hold import HOLDER, SILENCE_S, Hold
 
-JOURNAL, HOLDER, COPIES = "study.journal", "run.holder.json", "run.copies.json"
+JOURNAL, COPIES = "study.journal", "run.copies.json"
 PERIOD_S = 15.0
-SILENCE_S = 90.0  # a holder that has said nothing for so long is dead
 _TROUBLE = (*storage.TROUBLE, KeyError)  # of the file system, or of what somebody else has left at the URI
 _LEFT_HERE = ("run.lock", f"{JOURNAL}.lock", HOLDER, COPIES, "checkpoint.prev.pt")
 
@@ -40,9 +40,9 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
         yield
         return
     mirror = _Mirror(run, uri, warn)
-    mirror.hold()
+    mirror.take_hold()
     try:
-        with _every_period(mirror.renew):  # beside the copying, which may take longer than SILENCE_S
+        with _every_period(mirror.renew_hold):  # beside the copying, which may take longer than SILENCE_S
             mirror.pull()
             try:
                 with _every_period(mirror.push_or_warn):
@@ -78,77 +78,35 @@ class _Mirror:
             self._there: Any = storage.open_directory(uri, make=True)
         except storage.TROUBLE as error:
             raise self._unusable(error) from error
-        self._is_disk = self._there.base_fs.type_name in ("local", "hdfs")
         self._copies = _read_copies(run / COPIES)
         self._told_there = 0  # bytes of the journal
         self._in_trouble = False
-        self._me: dict[str, Any] = json.loads((run / HOLDER).read_text())
-        self._renewed, self._lost, self._renewing = 0.0, False, threading.Lock()
+        lost = (
+            f"{uri}: is no longer held by this driver, which was silent too long, so nothing is copied there any more"
+        )
+        me = json.loads((run / HOLDER).read_text())
+        self._hold = Hold(self._there, uri, me, lambda: warn(f"{lost}; the search goes on in {run}"))
 
     def _unusable(self, error: Exception) -> ClusterError:
         return ClusterError(
             f"--run {self._uri}: cannot be used ({storage.words(error)}). Check the URI and your credentials."
         )
 
-    def hold(self) -> None:
-        """Say at the URI who works on it. No lock, for object stores have none: two that start within the same second
-        may both come through."""
+    def take_hold(self) -> None:
         try:
-            holder = self._holder()
-            if holder is not None and not self._is_me(holder):
-                silent_s = time.time() - holder["renewed"]
-                if silent_s < SILENCE_S:
-                    raise ClusterError(
-                        f"--run {self._uri}: is held by process {holder['pid']} on {holder['host']} since "
-                        f"{holder['since']}. Wait for it; if it is dead, {SILENCE_S - silent_s:.0f} s are enough."
-                    )
-            self._renew()
+            self._hold.take()
         except _TROUBLE as error:
             raise self._unusable(error) from error
 
-    def renew(self) -> None:
+    def renew_hold(self) -> None:
         """Trouble is told by what has to be copied."""
         with contextlib.suppress(*_TROUBLE):
-            self._holds()
+            self._hold.keep()
 
     def let_go(self) -> None:
         """Nobody holds the URI any more; where that cannot be said, SILENCE_S says it."""
         with contextlib.suppress(*_TROUBLE):
-            if self._holds():
-                self._there.delete_file(HOLDER)
-
-    def _holds(self, known_s: float = 0.0) -> bool:
-        """Whether the URI is still this driver's, which is said there anew; if not, that is told, once.
-
-        known_s: for how long the last answer counts. A machine that slept has been silent, whatever it did before: then
-        another driver may hold the URI, or have held it and be done.
-        """
-        with self._renewing:
-            if not self._lost and not 0 <= time.time() - self._renewed < known_s:
-                holder = self._holder()
-                if holder is not None and self._is_me(holder):
-                    self._renew()
-                elif self._is_disk and not self._is_there(""):
-                    raise FileNotFoundError("the directory is gone")  # as one that is mounted: it may come back
-                else:
-                    self._lost = True
-                    self._warn(
-                        f"{self._uri}: is no longer held by this driver, which was silent too long, so nothing is "
-                        f"copied there any more; the search goes on in {self._run}"
-                    )
-            return not self._lost
-
-    def _holder(self) -> dict[str, Any] | None:
-        found = self._read(HOLDER)
-        return None if found is None else json.loads(found)
-
-    def _is_me(self, holder: dict[str, Any]) -> bool:
-        return all(holder[key] == self._me[key] for key in self._me)
-
-    def _renew(self) -> None:
-        now = time.time()
-        self._write(HOLDER, json.dumps(self._me | {"renewed": now}).encode())
-        self._renewed = now
+            self._hold.let_go()
 
     def pull(self) -> None:
         """Bring the URI's files here where another driver went on with the search: all if its journal is longer, those
@@ -160,7 +118,7 @@ class _Mirror:
             self._copies = {name: pair for name, pair in known.items() if there.get(name) == pair[1]}
             if JOURNAL not in there:
                 return
-            ours, theirs = _whole_lines(self._run / JOURNAL), self._read(JOURNAL) or b""
+            ours, theirs = _whole_lines(self._run / JOURNAL), storage.read(self._there, JOURNAL) or b""
             self._told_there = len(theirs)
             if ours and theirs and ours.partition(b"\n")[0] != theirs.partition(b"\n")[0]:
                 raise ClusterError(
@@ -178,7 +136,7 @@ class _Mirror:
             ]
             # The journal last and whole: by it the next start knows that everything else is here.
             for name in [*wanted, *([JOURNAL] if ours != theirs else [])]:
-                if (content := self._read(name)) is not None:
+                if (content := storage.read(self._there, name)) is not None:
                     path = self._run / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _replace(path, content)
@@ -213,7 +171,7 @@ class _Mirror:
     def leave(self) -> None:
         """Copy the rest, if the URI is still held by this driver."""
         try:
-            if self._holds():
+            if self._hold.keep():
                 self.push()
         except _TROUBLE as error:
             raise RaycnnError(
@@ -237,39 +195,18 @@ class _Mirror:
                 content = path.read_bytes()
             except FileNotFoundError:  # gone since
                 continue
-            if not self._holds(PERIOD_S):
+            if not self._hold.keep(PERIOD_S):
                 return
-            self._write(name, content)
+            storage.write(self._there, name, content)
             self._copies[name] = [stamp, _stamp_there(self._there.get_file_info(name))]
         if self._copies != before:
             self._write_copies()
-        if len(told) != self._told_there and self._holds(PERIOD_S):
-            self._write(JOURNAL, told)
+        if len(told) != self._told_there and self._hold.keep(PERIOD_S):
+            storage.write(self._there, JOURNAL, told)
             self._told_there = len(told)
 
     def _write_copies(self) -> None:
         _replace(self._run / COPIES, json.dumps(self._copies).encode())
-
-    def _is_there(self, name: str) -> bool:
-        from pyarrow.fs import FileType
-
-        return self._there.get_file_info(name).type != FileType.NotFound
-
-    def _read(self, name: str) -> bytes | None:
-        if not self._is_there(name):
-            return None
-        with self._there.open_input_stream(name, compression=None) as stream:
-            return stream.read()
-
-    def _write(self, name: str, content: bytes) -> None:
-        """Whole or not at all: an object store puts so by itself, on a disk the file is written beside and moved."""
-        new = f"{name}.part" if self._is_disk else name
-        if self._is_disk and "/" in name:
-            self._there.create_dir(name.rpartition("/")[0], recursive=True)
-        with self._there.open_output_stream(new, compression=None) as stream:
-            stream.write(content)
-        if new != name:
-            self._there.move(new, name)
 
 
 def _read_copies(path: Path) -> dict[str, list[list[int]]]:

@@ -11,6 +11,7 @@ import pytest
 from raycnn.data.remote import directory_of, full_place, local_root
 from raycnn.errors import ClusterError, RaycnnError
 from raycnn.search import mirror
+from raycnn.search.hold import SILENCE_S
 from raycnn.search.mirror import mirrored, working_directory
 from raycnn.search.rundir import held, write_manifest
 from raycnn.spec.data import DataSpec
@@ -52,7 +53,7 @@ def fall_silent(there: Path) -> None:
     """As if the driver that holds the URI slept."""
     holder = there / "run.holder.json"
     silent = json.loads(holder.read_text())
-    holder.write_text(json.dumps(silent | {"renewed": silent["renewed"] - mirror.SILENCE_S - 1}))
+    holder.write_text(json.dumps(silent | {"renewed": silent["renewed"] - SILENCE_S - 1}))
 
 
 def test_a_run_is_copied_and_comes_back_on_another_machine(tmp_path, there):
@@ -164,7 +165,7 @@ def test_a_second_driver_is_refused_until_the_first_is_silent(tmp_path, there):
     with pytest.raises(ClusterError, match=r"is held by process 1 on far since 2020.* if it is dead, \d+ s are enough"):
         work(tmp_path / "a", there.as_uri(), "one\n")
     assert not (there / "study.journal").exists()
-    holder.write_text(json.dumps(other | {"renewed": time.time() - mirror.SILENCE_S - 1}))
+    holder.write_text(json.dumps(other | {"renewed": time.time() - SILENCE_S - 1}))
     work(tmp_path / "a", there.as_uri(), "one\n")
     assert (there / "study.journal").read_text() == "one\n"
 
@@ -202,7 +203,7 @@ def test_who_wakes_up_in_the_middle_of_copying_copies_nothing_more(tmp_path, the
             fall_silent(there)
             work(tmp_path / "b", there.as_uri(), "one\nb's\n")
             now = time.time()
-            monkeypatch.setattr(time, "time", lambda: now + mirror.SILENCE_S + 1)
+            monkeypatch.setattr(time, "time", lambda: now + SILENCE_S + 1)
         return read(path)
 
     with held(tmp_path / "a"), mirrored(tmp_path / "a", there.as_uri(), told.append):
