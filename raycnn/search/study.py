@@ -255,10 +255,8 @@ def _setting(spec_json: str) -> str:
 
 def point_from(recipe: Path, spec: SearchSpec) -> dict[str, Any]:
     """The values of the space's parameters that give a recipe's setting. Raises SpecError where there are none."""
-    training = read_recipe(recipe).training
-    tree = training.model_dump()
-    for section in ("optimizer",):
-        tree[section] = {name: values for name, values in tree[section].items() if values is not None}
+    tree = read_recipe(recipe).training.model_dump()
+    tree["optimizer"] = {name: values for name, values in tree["optimizer"].items() if values is not None}
     try:
         return point_of(spec.space, {key: tree[key] for key in ("regularizers", "optimizer", "schedule")})
     except ValueError as error:
