@@ -17,8 +17,7 @@ from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import Key, Results, Row
 from raycnn.robustness.units import score_all, units
 from raycnn.spec.recipe import Recipe
-from raycnn.training.checkpoint import EpochRecord
-from raycnn.training.log import EpochLog
+from raycnn.training.log import EpochLog, EpochRecord
 from raycnn.training.loop import TrainingData, train
 from raycnn.training.resident import training_data
 

@@ -38,7 +38,7 @@ def reproduce(run: Path, number: int, place: str | None, say: Callable[[str], No
     """
     import torch
 
-    from raycnn.training.checkpoint import EpochRecord
+    from raycnn.training.log import EpochRecord
     from raycnn.training.loop import train
     from raycnn.training.resident import training_data
 

@@ -83,8 +83,8 @@ def prepare(preparation: Preparation) -> _State:
 
 def train_task(training: Training, state: _State, link: Link) -> None:
     """Train, report each epoch, keep metrics.jsonl."""
-    from raycnn.training.log import EpochLog
-    from raycnn.training.loop import EpochRecord, Group, train
+    from raycnn.training.log import EpochLog, EpochRecord
+    from raycnn.training.loop import Group, train
 
     notes: list[str] = []
     with training_directory(state.files, training.directory) as (directory, keep):

@@ -15,27 +15,11 @@ from raycnn import models
 from raycnn.errors import CheckpointError
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
+from raycnn.training.log import EpochRecord
 
 FORMAT = 2
 CPU = torch.device("cpu")
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """What is known after an epoch.
-
-    epoch: finished epochs; images: trained in total; lr: of the epoch's last step; train_loss: mean over its steps.
-    metrics: "val/clean_error", "val/clean_loss", and "val/corruption_error" where it was evaluated; fractions of 1.
-    """
-
-    epoch: int
-    images: int
-    lr: float
-    train_loss: float
-    metrics: dict[str, float]
-    train_s: float
-    evaluate_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,28 @@
-"""metrics.jsonl: a line for each epoch of a training."""
+"""metrics.jsonl: a line for each epoch of a training. Without torch: what only hands records on does not import it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from raycnn.training.checkpoint import EpochRecord
-
 NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What is known after an epoch.
+
+    epoch: finished epochs; images: trained in total; lr: of the epoch's last step; train_loss: mean over its steps.
+    metrics: "val/clean_error", "val/clean_loss", and "val/corruption_error" where it was evaluated; fractions of 1.
+    """
+
+    epoch: int
+    images: int
+    lr: float
+    train_loss: float
+    metrics: dict[str, float]
+    train_s: float
+    evaluate_s: float
 
 
 class EpochLog:

@@ -20,9 +20,10 @@ from raycnn.models.classifier import BeginsWithData, Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training import checkpoint as checkpoints
 from raycnn.training.batches import Group, Images, epoch_choices, noise_seed, share_of
-from raycnn.training.checkpoint import Checkpoint, EpochRecord
+from raycnn.training.checkpoint import Checkpoint
 from raycnn.training.compiling import compiled
 from raycnn.training.evaluate import average_buffers, evaluate
+from raycnn.training.log import EpochRecord
 from raycnn.training.loss import StepLogits
 from raycnn.training.optim import lr_at, make_optimizer
 from raycnn.training.precision import resolve_precision

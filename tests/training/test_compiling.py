@@ -8,7 +8,8 @@ import torch
 
 from raycnn import models
 from raycnn.spec.trial import Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
-from raycnn.training.loop import EpochRecord, TrainingData, train
+from raycnn.training.log import EpochRecord
+from raycnn.training.loop import TrainingData, train
 
 pytestmark = pytest.mark.slow
 

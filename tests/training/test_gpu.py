@@ -11,7 +11,7 @@ import torch
 from raycnn.spec.trial import Adamw, Cutmix, Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
 from raycnn.training import loop
 from raycnn.training.batches import Images
-from raycnn.training.checkpoint import EpochRecord
+from raycnn.training.log import EpochRecord
 from raycnn.training.loop import TrainingData, train
 from raycnn.training.steps import EagerSteps, GraphSteps, Training
 

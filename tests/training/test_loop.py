@@ -27,8 +27,9 @@ from raycnn.spec.trial import (
 )
 from raycnn.training import loop, steps
 from raycnn.training.batches import Group, batch_at, epoch_choices
-from raycnn.training.checkpoint import LAST, EpochRecord, load_classifier
+from raycnn.training.checkpoint import LAST, load_classifier
 from raycnn.training.evaluate import evaluate
+from raycnn.training.log import EpochRecord
 from raycnn.training.loop import TrainingData, TrainingDiverged, train
 
 CPU = torch.device("cpu")

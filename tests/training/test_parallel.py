@@ -25,7 +25,8 @@ from raycnn.spec.trial import (
 )
 from raycnn.training.batches import Group, Images, batch_at, epoch_choices
 from raycnn.training.evaluate import evaluate
-from raycnn.training.loop import EpochRecord, TrainingData, TrainingDiverged, share_weight, train
+from raycnn.training.log import EpochRecord
+from raycnn.training.loop import TrainingData, TrainingDiverged, share_weight, train
 from raycnn.training.loss import StepLogits, training_loss
 
 BATCH = 7  # not divisible by two: the ranks' shares differ

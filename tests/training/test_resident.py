@@ -8,7 +8,7 @@ from raycnn.data.sources import DataSet, load
 from raycnn.spec.data import DataSpec
 from raycnn.spec.trial import Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
 from raycnn.training import resident
-from raycnn.training.checkpoint import EpochRecord
+from raycnn.training.log import EpochRecord
 from raycnn.training.loop import TrainingData, train
 from raycnn.training.resident import training_data
 
