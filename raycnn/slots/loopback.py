@@ -12,24 +12,6 @@ from urllib.parse import parse_qsl, urlsplit
 ADDRESS = "127.0.0.1"
 
 
-def torch_config() -> Any:
-    """Ray Train's TorchConfig, for a cluster that is this machine alone."""
-    from ray.train.torch import TorchConfig
-    from ray.train.torch.config import _TorchBackend
-
-    class LoopbackBackend(_TorchBackend):
-        def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-            worker_group.execute(_meet_on_loopback)
-            super().on_start(worker_group, backend_config)
-
-    class LoopbackTorchConfig(TorchConfig):
-        @property
-        def backend_cls(self) -> type[_TorchBackend]:
-            return LoopbackBackend
-
-    return LoopbackTorchConfig()
-
-
 def on_loopback() -> bool:
     """Whether the Ray cluster that this process belongs to is on the loopback interface, so on this machine alone."""
     import ray
@@ -54,8 +36,8 @@ def use_interface() -> None:
         os.environ.setdefault(variable, name)
 
 
-def _meet_on_loopback() -> None:
-    """In a worker, before its process group is made."""
+def meet_here() -> None:
+    """In a process that is going to be a rank, before its process group is made."""
     # Registering one anew is refused; and torch.distributed has a function of the module's name.
     handlers = importlib.import_module("torch.distributed.rendezvous")._rendezvous_handlers
     handlers["env"] = _rendezvous

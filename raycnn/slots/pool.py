@@ -171,6 +171,9 @@ class SlotPool:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        from raycnn.slots.group import ProcessGroup
+
+        group: Any = ProcessGroup(loopback.on_loopback())
         start = functools.partial(self._start_controller, slot)
 
         class SlotTrainer(TorchTrainer):
@@ -188,7 +191,7 @@ class SlotPool:
 
         return SlotTrainer(
             rank_loop,
-            torch_config=loopback.torch_config() if loopback.on_loopback() else None,
+            torch_config=group,
             train_loop_config={"hub": self.hub, "slot": slot, "workload": self._workload},
             scaling_config=ScalingConfig(
                 num_workers=self._shape.workers,
