@@ -1,5 +1,5 @@
-"""The process group of a slot's workers, as Ray Train's TorchConfig makes it, but without torch in the slot's controller,
-which has no use for it: a quarter of a GB, and seconds of the start."""
+"""The process group of a slot's workers, as Ray Train's TorchConfig makes it, but without torch in the slot's
+controller, which has no use for it: a quarter of a GB, and seconds of the start."""
 
 import contextlib
 import os

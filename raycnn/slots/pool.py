@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from raycnn.slots import loopback
 from raycnn.slots.hub import Hub
@@ -125,7 +125,7 @@ class SlotPool:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _kill_controller(self, slot: int) -> None:
-        """Its workers and placement group go with it."""
+        """Its workers go with it, and its thread removes its placement group."""
         if controller := self._controllers.get(slot):
             ray.kill(controller)
 
@@ -177,17 +177,23 @@ class SlotPool:
         start = functools.partial(self._start_controller, slot)
 
         class SlotTrainer(TorchTrainer):
-            """Without the process that Ray Train keeps for Ray Data, which is not used here; and its controller is
-            known, so that a slot that starts or waits for resources can be ended."""
+            """Its controller is known, so that a slot that starts or waits for resources can be ended. Without two
+            processes a slot: one for Ray Data, which is not used here, and one that removes a dead controller's
+            placement group, but only if its workers had come."""
 
             def _create_default_callbacks(self) -> list[Any]:
                 made = super()._create_default_callbacks()
-                return [callback for callback in made if type(callback).__name__ != "DatasetsCallback"]
+                without = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+                return [callback for callback in made if type(callback).__name__ not in without]
 
             def _initialize_and_run_controller(self, **made: Any) -> Any:
                 controller = start(made)
-                ray.get(controller.run.remote())
-                return ray.get(controller.get_result.remote())
+                try:
+                    ray.get(controller.run.remote())
+                    return ray.get(controller.get_result.remote())
+                except RayActorError:
+                    _remove_placement_groups(controller)
+                    raise
 
         return SlotTrainer(
             rank_loop,
@@ -206,3 +212,15 @@ class SlotPool:
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
+
+
+def _remove_placement_groups(creator: Any) -> None:
+    """Those that a dead actor had made. Ray keeps them until its job has ended: resources that nobody can have."""
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # pyright: ignore made by protobuf
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    accessor = ray._private.state.state._connect_and_get_accessor()  # pyright: ignore private: the table of ray.util has no creators
+    for entry in accessor.get_placement_group_table():
+        made = PlacementGroupTableData.FromString(entry)
+        if made.creator_actor_id == creator._actor_id.binary():
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(made.placement_group_id)))

@@ -40,8 +40,7 @@ from ray.util import placement_group_table
 from ray.util.state import list_actors
 ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
 actors = [actor.class_name for actor in list_actors(sys.argv[1], filters=[("state", "=", "ALIVE")])]
-# Ray keeps these. Alone on a machine its cleaner leaves too; where there are two Rays, as here, it asks the wrong one.
-print([name for name in actors if name not in ("_AutoscalingCoordinatorActor", "PlacementGroupCleaner")])
+print([name for name in actors if name != "_AutoscalingCoordinatorActor"])  # Ray keeps it
 print([group for group in placement_group_table().values() if group["state"] != "REMOVED"])
 print(ray.available_resources()["CPU"])
 """
