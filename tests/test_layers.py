@@ -75,5 +75,11 @@ def test_what_a_command_needs_first_imports_without_torch_ray_and_optuna(part: s
     assert {name: why for name, why in failed.items() if name in names} == {}
 
 
+def test_what_only_hands_on_what_others_train_imports_without_torch():
+    """Hub, controllers and forwarders: torch is 260 MB in each of them."""
+    names = (*modules("slots"), "raycnn.search.worker", "raycnn.search.trainable", "raycnn.training.log")
+    assert imported(names, ("torch", "torchvision"))[0] == {}
+
+
 def test_a_report_is_made_without_ray():
     assert imported(modules("reporting"), ("ray",))[0] == {}

@@ -20,10 +20,10 @@ LEAVE_S = 30.0
 
 @dataclass
 class ProcessGroup(BackendConfig):
-    """on_loopback: the cluster is this machine alone. backend: "nccl" or "gloo", as TorchTrainer sets it."""
+    """on_loopback: the cluster is this machine alone. backend: "nccl" or "gloo"; empty: as TorchTrainer decides."""
 
     on_loopback: bool
-    backend: str | None = None
+    backend: str = ""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -44,9 +44,7 @@ class ProcessGroup(BackendConfig):
 class _TorchBackend(Backend):
     """In the controller."""
 
-    share_cuda_visible_devices = (
-        True  # the workers of a node see each other's GPUs, or NCCL could not copy between them
-    )
+    share_cuda_visible_devices = True  # NCCL copies between the GPUs of a node only if its workers see them all
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         address, port = worker_group.execute_single(0, get_address_and_port)
@@ -68,7 +66,7 @@ def _join(group: ProcessGroup, address: str, port: int, rank: int, size: int) ->
     config._set_torch_distributed_env_vars()
     if group.on_loopback:
         loopback.meet_here()
-    config._setup_torch_process_group(group.backend or "gloo", rank, size, init_method="env://")
+    config._setup_torch_process_group(group.backend, rank, size, init_method="env://")
 
 
 def _leave(size: int) -> None:
