@@ -1,0 +1,57 @@
+"""Files that are written whole or not at all: whoever reads one sees the old content or the new, after a power cut too.
+
+Logs that grow by lines (metrics.jsonl, study.journal) have rules of their own, beside their writers.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+PART = ".part"
+"""Ends the name of every temporary file. What a killed process has left behind may be removed."""
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What a file system answers whose folders need no sync or know none."""
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a whole file, text as UTF-8. Raises OSError, and then the file is as it was."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new binary file, open for reading and writing, that takes the place of `path` when the block ends.
+
+    Until then it lies in the same folder, under a name that no other process or thread uses. If the block raises, it
+    is removed and `path` is as it was. Its mode is what the umask says. Raises OSError as the system gave it.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
+    try:
+        with part.open("xb+") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """See that names made, changed or removed in a folder outlive a power cut. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(opened)

@@ -1,0 +1,107 @@
+"""Files are written whole or not at all."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raycnn.files import replacing, write_atomically
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("content", "found"), [("größe\n", "größe\n".encode()), (b"\x00\xff", b"\x00\xff")])
+def test_text_is_utf_8_and_bytes_are_as_given_and_nothing_is_left_beside(tmp_path, content, found):
+    write_atomically(tmp_path / "a", "before")
+    write_atomically(tmp_path / "a", content)
+    assert (tmp_path / "a").read_bytes() == found
+    assert _names(tmp_path) == ["a"]
+
+
+def test_the_mode_is_what_the_umask_says(tmp_path):
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+        before = os.umask(umask)
+        try:
+            write_atomically(tmp_path / "a", "text")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_an_error_leaves_the_old_content_and_nothing_beside(tmp_path):
+    write_atomically(tmp_path / "a", "old")
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "a") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
+    assert _names(tmp_path) == ["a"]
+
+
+def test_a_full_disk_passes_with_its_number_and_leaves_the_old_content(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "a", "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_atomically(tmp_path / "a", "new")
+    assert raised.value.errno == errno.ENOSPC
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
+    assert _names(tmp_path) == ["a"]
+
+
+def test_a_streaming_writer_may_seek_in_it(tmp_path):
+    with replacing(tmp_path / "a.npy") as file:
+        np.save(file, np.arange(5))
+        file.seek(0)
+        assert file.read(6) == b"\x93NUMPY"
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2, 3, 4]
+
+
+def test_many_writers_of_one_file_do_not_meet(tmp_path):
+    """As `raycnn report` beside `raycnn watch`, which shared one temporary name."""
+    contents = {f"{index}" * 100_000 for index in range(8)}
+    failed = []
+
+    def write(content: str) -> None:
+        try:
+            for _ in range(20):
+                write_atomically(tmp_path / "a", content)
+                assert (tmp_path / "a").read_text(encoding="utf-8") in contents
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert _names(tmp_path) == ["a"]
+
+
+def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path):
+    path = tmp_path / "a"
+    write_atomically(path, "old")
+    code = (
+        "import os, signal; from pathlib import Path; from raycnn.files import replacing\n"
+        f"with replacing(Path({str(path)!r})) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
+    assert path.read_text(encoding="utf-8") == "old"
+    assert all(name == "a" or name.endswith(".part") for name in _names(tmp_path))
