@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
 from raycnn.errors import DataError
+from raycnn.files import replacing, write_atomically
 from raycnn.robustness.attacks import epsilon_name
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import Key, Results, Row
@@ -89,8 +90,8 @@ def _keep(run: Path, recipe: Recipe, images: dict[str, str]) -> None:
     if known.exists() and json.loads(known.read_text(encoding="utf-8")) != images:
         raise DataError(f"{run}: was trained on other images, or split otherwise. Name those again, or another --run.")
     run.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps(images) + "\n", encoding="utf-8")
-    with (run / "recipe.yaml").open("w", encoding="utf-8") as file:
+    write_atomically(known, json.dumps(images) + "\n")
+    with replacing(run / "recipe.yaml") as file:
         YAML().dump(json.loads(recipe.model_dump_json(exclude_none=True)), file)
 
 

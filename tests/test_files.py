@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import ast
 import errno
 import os
 import stat
@@ -105,3 +106,44 @@ def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
     assert path.read_text(encoding="utf-8") == "old"
     assert all(name == "a" or name.endswith(".part") for name in _names(tmp_path))
+
+
+SHORT_LIVED = ("search/nodes.py", "search/head_files.py")  # a word to be found and removed; a node's own copies
+NOT_FILES = ("webbrowser", "tarfile", "Image", "os")  # modules whose `open` is another
+
+
+def test_every_text_file_names_its_encoding_and_no_file_is_written_in_place():
+    """The locale's would be taken otherwise, and a run would not be read where another one holds."""
+    root = Path(__file__).parents[1] / "raycnn"
+    wrong = []
+    for path in sorted(root.rglob("*.py")):
+        name = str(path.relative_to(root))
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and (
+                _without_encoding(call) or (name not in SHORT_LIVED and _in_place(call))
+            ):
+                wrong.append(f"{name}:{call.lineno}")
+    assert not wrong
+
+
+def _name(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        of = call.func.value
+        return "" if isinstance(of, ast.Name) and of.id in NOT_FILES else call.func.attr
+    return getattr(call.func, "id", "")
+
+
+def _without_encoding(call: ast.Call) -> bool:
+    name, named = _name(call), {keyword.arg for keyword in call.keywords}
+    if "encoding" in named:
+        return False
+    if name in ("run", "Popen", "check_output"):
+        return bool(named & {"text", "universal_newlines"})
+    if name == "open":
+        modes = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        return not any("b" in mode for mode in modes)
+    return name == "write_text" or (name == "read_text" and not call.args)
+
+
+def _in_place(call: ast.Call) -> bool:
+    return _name(call) in ("write_text", "write_bytes", "save_file")

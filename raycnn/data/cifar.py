@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from raycnn.data.cache import Progress, Source
 from raycnn.data.dataset import save_split
 from raycnn.data.download import download, file_md5, require_space
 from raycnn.errors import DataError
+from raycnn.files import replacing
 from raycnn.spec.data import DataSpec
 
 _SIDE_PX = 32
@@ -140,16 +140,14 @@ def _obtain(official: Official, folder: Path, url: str, progress: Progress) -> N
 def _unpack(official: Official, archive: Path, folder: Path) -> None:
     """Write the missing files, each under a name that we choose, so that nothing leaves `folder`."""
     try:
-        with tarfile.open(archive) as opened, tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as temporary:
+        with tarfile.open(archive) as opened:
             for file in _missing(official, folder):
                 member = opened.getmember(f"{official.folder}/{file}")
                 content = opened.extractfile(member) if member.isreg() else None
                 if content is None:
                     raise DataError(f"{archive}: {member.name} is no plain file. Delete the archive and start again.")
-                unpacked = Path(temporary, file)
-                with content, unpacked.open("wb") as written:
+                with content, replacing(folder / file) as written:
                     shutil.copyfileobj(content, written)
-                unpacked.rename(folder / file)
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise DataError(f"{archive}: not the official archive ({error}). Delete it and start again.") from error
 

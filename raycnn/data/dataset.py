@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from raycnn.errors import DataError
+from raycnn.files import write_atomically
 
 SPLITS = ("train", "test")
 _BLOCK = 1000  # images that are held in memory at once while a split is measured
@@ -111,7 +112,7 @@ def seal(directory: Path, facts: dict[str, Any]) -> None:
     train = np.load(_images_file(directory, "train"), mmap_mode="r", allow_pickle=False)
     mean, std = channel_statistics(train)
     meta = {**facts, "mean": mean, "std": std, "digest": digest.hexdigest(), "shapes": shapes}
-    (directory / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write_atomically(directory / "meta.json", json.dumps(meta, indent=1))
     for file in directory.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())

@@ -14,6 +14,7 @@ from raycnn.data.cifar import OFFICIAL
 from raycnn.data.download import require_space
 from raycnn.data.sources import place_of
 from raycnn.errors import DataError
+from raycnn.files import replacing
 from raycnn.spec.data import DataSpec
 from raycnn.storage import TROUBLE, files_below, is_uri, last_part, open_directory, refusal, words
 
@@ -122,12 +123,13 @@ def _places(data: DataSpec) -> list[tuple[str, ...]]:
 def _copy(there: Any, file: Any, copy: Path) -> None:
     path = copy / file.path.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with there.open_input_stream(file.path, compression=None) as source, part.open("wb") as target:
+    with there.open_input_stream(file.path, compression=None) as source, replacing(path) as target:
         while block := source.read(1 << 22):
             target.write(block)
-    os.utime(part, (_seconds(file), _seconds(file)))  # so that the data converted from it are found again
-    part.replace(path)
+        target.flush()
+        os.utime(
+            target.fileno(), (_seconds(file), _seconds(file))
+        )  # so that the data converted from it are found again
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

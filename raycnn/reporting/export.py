@@ -9,6 +9,7 @@ import numpy as np
 
 import raycnn
 from raycnn.errors import DataError
+from raycnn.files import replacing, write_atomically
 from raycnn.reporting.answer import chosen_trial
 from raycnn.reporting.results import Run, read_run
 from raycnn.reporting.score_words import difference_short, estimate_words, interval_words
@@ -35,7 +36,7 @@ def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list
     Raises DataError where there is no such training or the folder cannot be written, CheckpointError.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     from raycnn.training.checkpoint import read, restore_classifier
 
@@ -60,15 +61,17 @@ def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list
     try:
         out.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous() for name, value in classifier.state_dict().items()}
-        save_file(weights, out / WEIGHTS, metadata={"raycnn": raycnn.__version__, "model": checkpoint.spec.model})
+        about = {"raycnn": raycnn.__version__, "model": checkpoint.spec.model}
+        write_atomically(out / WEIGHTS, save(weights, metadata=about))  # save_file makes it 0600
         batch = torch.export.Dim("batch", min=1)
         with torch.no_grad():
             program = torch.export.export(classifier, (example,), dynamic_shapes=({0: batch},))
-            torch.export.save(program, out / PROGRAM)
+            with replacing(out / PROGRAM) as file:
+                torch.export.save(program, file)
             wanted = classifier(example).numpy()
             found = torch.export.load(out / PROGRAM).module()(example[:1].repeat(3, 1, 1, 1)).numpy()
-        (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        (out / CARD).write_text(_card(run, source, facts), encoding="utf-8")
+        write_atomically(out / FACTS, json.dumps(facts, indent=2) + "\n")
+        write_atomically(out / CARD, _card(run, source, facts))
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error}). Mend that, or give another --out.") from error
     if np.abs(found - wanted[:1]).max() > _AGREE * max(1.0, float(np.abs(wanted).max())):

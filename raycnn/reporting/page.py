@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from raycnn.files import write_atomically
 from raycnn.reporting import figures, parameter_figures, score_figures
 from raycnn.reporting.answer import answer, chosen_trial, scored_models
 from raycnn.reporting.palette import DARK, LIGHT, dark_twins
@@ -53,9 +54,7 @@ def write_report(run_dir: Path) -> Path:
     """Write report.html into the run directory and return its path. Raises SpecError, DataError for damaged files."""
     run = read_run(run_dir)
     path = run_dir / "report.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(_render(run), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, _render(run))
     return path
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
 from raycnn.errors import CheckpointError, SpecError
+from raycnn.files import write_atomically
 from raycnn.models import imported
 from raycnn.robustness.imagenet_c import open_imagenet_c
 from raycnn.robustness.results import Key, Results
@@ -72,15 +73,13 @@ def sources(wishes: Sequence[str]) -> list[Source]:
 def keep_sources(run: Path, found: Sequence[Source]) -> None:
     """Write models.json. Raises SpecError where the run holds scores of another network under one of the names."""
     path = run / MODELS
-    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     now = {f"{source.key[0]}/{source.key[1]}": source.facts() for source in found}
     for name, facts in now.items():
         if name in before and {**before[name], "weights": None} != {**facts, "weights": None}:
             raise SpecError(f"{run}: holds scores of another network called {name}. Give it a name, or another --run.")
     run.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(before | now, indent=2) + "\n")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(before | now, indent=2) + "\n")
 
 
 def score_models(

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from raycnn.data.cache import Progress
 from raycnn.data.download import download, file_md5, part_of, require_space
 from raycnn.errors import DataError
+from raycnn.files import write_atomically
 from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from raycnn.robustness.origin import MANIFEST, OFFICIAL_MARK
@@ -191,7 +192,7 @@ def _unpack(official: Official, archive: Path, directory: Path, progress: Progre
                 "please report this, and unpack it yourself if you trust it."
             ) from error
         mark = {"archive": official.archive, "md5": official.md5}
-        (made / OFFICIAL_MARK).write_text(json.dumps(mark), encoding="utf-8")
+        write_atomically(made / OFFICIAL_MARK, json.dumps(mark))
         made.rename(directory)
 
 

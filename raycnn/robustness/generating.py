@@ -22,10 +22,11 @@ from raycnn.data.cache import Progress
 from raycnn.data.dataset import DataSet, ImageSet, open_cached
 from raycnn.data.download import require_space
 from raycnn.errors import ClusterError, DataError, SpecError
+from raycnn.files import replacing
 from raycnn.robustness.archives import open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from raycnn.robustness.frost import PROCEDURAL, Textures
-from raycnn.robustness.origin import claim, write_whole
+from raycnn.robustness.origin import claim
 from raycnn.robustness.perturbations import FRAMES, PERTURBATIONS, perturb
 from raycnn.robustness.processes import carried_out
 
@@ -126,9 +127,8 @@ def _settings(wanted: Generation, data: DataSet, side: int) -> dict[str, Any]:
 
 def _save_labels(out: Path, labels: np.ndarray) -> None:
     """As the official ones, one byte for each, where that is enough."""
-    written = io.BytesIO()
-    np.save(written, labels.astype(np.uint8 if labels.max() < 256 else np.int64))
-    write_whole(out / "labels.npy", written.getvalue())
+    with replacing(out / "labels.npy") as file:
+        np.save(file, labels.astype(np.uint8 if labels.max() < 256 else np.int64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import DataError
+from raycnn.files import write_atomically
 from raycnn.robustness.frost import PROCEDURAL
 
 MANIFEST = "manifest.json"
@@ -30,8 +31,8 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     if differing:
         had, now = (", ".join(f"{key} {_words(of.get(key))}" for key in differing) for of in (found, settings))
         raise DataError(f"{out}: was made with {had}, and cannot go on with {now}. Name another folder.")
-    write_whole(out / "README.txt", _readme(found | settings).encode())
-    write_whole(manifest, json.dumps(found | settings, indent=1).encode())
+    write_atomically(out / "README.txt", _readme(found | settings))
+    write_atomically(manifest, json.dumps(found | settings, indent=1))
 
 
 def origin(directory: Path) -> str:
@@ -79,10 +80,3 @@ def _readme(settings: dict[str, Any]) -> str:
         f"{MANIFEST} says the same to programs.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycnn.errors import DataError
+from raycnn.files import replacing
 
 if TYPE_CHECKING:
     from raycnn.robustness.units import Unit  # which imports torch
@@ -140,7 +141,8 @@ class Results:
         types = {"severity": "Int64", "errors": "Int64", "adapted_errors": "Int64", "seed": "int64", "n": "int64"}
         types |= dict.fromkeys(_MEASURED, "float64")
         table = pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=_COLUMNS).astype(types)
-        _whole(self.run / RESULTS, lambda path: table.to_parquet(path, index=False))
+        with replacing(self.run / RESULTS) as file:
+            table.to_parquet(file, index=False)
         self._saved = time.monotonic()
 
 
@@ -200,7 +202,8 @@ def _write_outcomes(path: Path, held: Mapping[tuple[Place, Key], np.ndarray]) ->
         "values": pa.array(list(held.values()), pa.list_(pa.float32())),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _whole(path, lambda temporary: pq.write_table(pa.table(columns), temporary, compression="zstd"))
+    with replacing(path) as file:
+        pq.write_table(pa.table(columns), file, compression="zstd")
 
 
 def _read_outcomes(path: Path) -> Iterator[tuple[Place, Key, np.ndarray]]:
@@ -220,13 +223,6 @@ def _table(path: Path, columns: list[str]) -> pa.Table:
     if lacking := [name for name in columns if name not in table.column_names]:
         raise DataError(f"{path}: has no column {lacking[0]}; it is of another version. {mend}")
     return table
-
-
-def _whole(path: Path, write: Any) -> None:
-    """Write a file under another name first."""
-    temporary = path.with_suffix(".tmp")
-    write(temporary)
-    temporary.replace(path)
 
 
 def _whole_number(value: Any) -> int | None:

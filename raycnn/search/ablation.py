@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 
 from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError, SpecError
+from raycnn.files import replacing
 from raycnn.reporting.words import counted
 from raycnn.robustness.results import read_outcomes
 from raycnn.robustness.statistics import Comparison, contrast, corrected
@@ -208,8 +209,8 @@ def effects(folder: Path) -> list[tuple[Measure, dict[str, Comparison]]]:
         for measure, by_name in found
         for name, one in by_name.items()
     ]
-    with contextlib.suppress(OSError):
-        pd.DataFrame(rows).to_parquet(folder / "effects.parquet")
+    with contextlib.suppress(OSError), replacing(folder / "effects.parquet") as file:
+        pd.DataFrame(rows).to_parquet(file)
     return found
 
 
@@ -223,5 +224,5 @@ def _words(strength: Any) -> str:
 def _write_spec(path: Path, spec: SearchSpec) -> None:
     from ruamel.yaml import YAML
 
-    with path.open("w") as file:
+    with replacing(path) as file:
         YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)

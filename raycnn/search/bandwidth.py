@@ -132,7 +132,7 @@ class _Rank:
         """What carries the data, and what it should give at least (bytes/s), if that is known."""
         if self._backend == "nccl":
             with contextlib.suppress(OSError):
-                return nccl_transport(self._log.read_text(errors="replace"))
+                return nccl_transport(self._log.read_text(encoding="utf-8", errors="replace"))
             return "unknown (NCCL wrote no log)", None
         import ray
 
@@ -169,6 +169,6 @@ def _interface_of(address: str) -> str:
 def _speed_of(interface: str) -> float | None:
     """Bytes/s that the kernel knows of it; None for loopback and virtual ones."""
     with contextlib.suppress(OSError, ValueError):
-        megabits = int(Path(f"/sys/class/net/{interface}/speed").read_text())
+        megabits = int(Path(f"/sys/class/net/{interface}/speed").read_text(encoding="utf-8"))
         return megabits * 1e6 / 8 if megabits > 0 else None
     return None

@@ -114,7 +114,7 @@ def _have_token() -> bool:
         return False
     TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # another search that starts at the same time
-        with os.fdopen(os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32))
         return True
     return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import CheckpointError
+from raycnn.files import write_atomically
 from raycnn.reporting.words import counted
 from raycnn.search.front import finalists
 from raycnn.search.observer import Observer
@@ -78,7 +79,7 @@ def write_finalists(run: Path, planned: list[Final]) -> None:
     ]
     path = run / "finals" / "finalists.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_atomically(path, json.dumps(rows, indent=2) + "\n")
 
 
 def train_finals(

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from raycnn.errors import CheckpointError
+from raycnn.files import write_atomically
 from raycnn.slots.messages import UnfitNode
 from raycnn.slots.pool import HEAD
 
@@ -34,7 +35,7 @@ class HeadFiles:
     def shared_here(self) -> bool:
         """Whether this node shares the run directory."""
         try:
-            return self.mark.read_text() == self.word and os.access(self.mark.parent, os.W_OK)
+            return self.mark.read_text(encoding="utf-8") == self.word and os.access(self.mark.parent, os.W_OK)
         except OSError:
             return False
 
@@ -98,7 +99,7 @@ def serve_head_files(run: Path) -> HeadFiles:
     lasting = {"max_restarts": -1, "max_task_retries": -1}
     actor = ray.remote(num_cpus=0)(_Files).options(resources=HEAD, max_concurrency=16, **lasting).remote()
     mark = run / "run.holder.json"
-    return HeadFiles(actor, mark, mark.read_text())
+    return HeadFiles(actor, mark, mark.read_text(encoding="utf-8"))
 
 
 class _Files:
@@ -110,15 +111,7 @@ class _Files:
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
 
     def stamp(self, path: Path) -> Stamp | None:
         return _stamp(path)

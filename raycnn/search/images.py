@@ -11,6 +11,7 @@ import numpy as np
 from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
+from raycnn.files import replacing
 from raycnn.search.head_files import HeadFiles
 from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
@@ -109,7 +110,7 @@ def _corrupted(spec: SearchSpec, data: DataSet, split: Split, cache: Path, progr
             progress("corrupting held-out images", 0, count)
         images = np.array(data.train.images[split.validation[:count]])
         cache.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, validation_corruptions(images, derived_seed(spec.search.seed, "validation corruptions")))
-        temporary.replace(path)
+        corrupted = validation_corruptions(images, derived_seed(spec.search.seed, "validation corruptions"))
+        with replacing(path) as file:
+            np.save(file, corrupted)
     return path

@@ -11,6 +11,7 @@ from typing import Any
 
 from raycnn import storage
 from raycnn.errors import ClusterError, RaycnnError
+from raycnn.files import PART, write_atomically
 from raycnn.search.hold import HOLDER, SILENCE_S, Hold
 
 JOURNAL, COPIES = "study.journal", "run.copies.json"
@@ -84,7 +85,7 @@ class _Mirror:
         lost = (
             f"{uri}: is no longer held by this driver, which was silent too long, so nothing is copied there any more"
         )
-        me = json.loads((run / HOLDER).read_text())
+        me = json.loads((run / HOLDER).read_text(encoding="utf-8"))
         self._hold = Hold(self._there, uri, me, lambda: warn(f"{lost}; the search goes on in {run}"))
 
     def _unusable(self, error: Exception) -> ClusterError:
@@ -139,7 +140,7 @@ class _Mirror:
                 if (content := storage.read(self._there, name)) is not None:
                     path = self._run / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    _replace(path, content)
+                    write_atomically(path, content)
                     self._copies[name] = [_stamp(path), there[name]]
             self._write_copies()
         except _TROUBLE as error:
@@ -206,13 +207,13 @@ class _Mirror:
             self._told_there = len(told)
 
     def _write_copies(self) -> None:
-        _replace(self._run / COPIES, json.dumps(self._copies).encode())
+        write_atomically(self._run / COPIES, json.dumps(self._copies))
 
 
 def _read_copies(path: Path) -> dict[str, list[list[int]]]:
     """By name, the stamps of a file here and at the URI when they were the same."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # not yet, or cut off with the power
         return {}
 
@@ -233,22 +234,12 @@ def _is_wanted(path: Path, there: list[int], known: list[list[int]] | None, ever
 def _stays(name: str) -> bool:
     """Whether a file has no meaning elsewhere, is being written, or can be made again."""
     path = Path(name)
-    return (
-        path.name in _LEFT_HERE
-        or path.suffix in (".tmp", ".part")
-        or name.startswith(("cache/", "probe-", "tune/slots/"))
-    )
+    return path.name in _LEFT_HERE or path.suffix == PART or name.startswith(("cache/", "probe-", "tune/slots/"))
 
 
 def _whole_lines(journal: Path) -> bytes:
     content = journal.read_bytes() if journal.exists() else b""
     return content[: content.rfind(b"\n") + 1]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.tmp")
-    new.write_bytes(content)
-    new.replace(path)
 
 
 def _stamp(path: Path) -> list[int]:

@@ -57,7 +57,7 @@ def nodes_without(run: Path) -> dict[str, str]:
     word = uuid.uuid4().hex
     probe = run / f"probe-{word}"
     try:
-        probe.write_text(word)
+        probe.write_text(word, encoding="utf-8")
         answers = on_every_node(_answer_probe, str(probe), word)
     except OSError as error:
         raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
@@ -71,10 +71,10 @@ def _answer_probe(path: str, word: str) -> str | None:
     """What is wrong on this node."""
     probe = Path(path)
     try:
-        if probe.read_text() != word:
+        if probe.read_text(encoding="utf-8") != word:
             return "it holds other files there"
         own = probe.with_name(f"{probe.name}-{platform.node()}-{os.getpid()}")
-        own.write_text(word)
+        own.write_text(word, encoding="utf-8")
         own.unlink()
     except FileNotFoundError:
         return "the directory or the driver's file is not there"

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 import raycnn
 from raycnn.errors import ClusterError, DataError, SpecError
+from raycnn.files import replacing, write_atomically
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
@@ -35,10 +36,10 @@ def held(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
-        (run / "run.holder.json").write_text(json.dumps(holder))
+        write_atomically(run / "run.holder.json", json.dumps(holder))
     except Timeout:
         with contextlib.suppress(OSError, ValueError):
-            holder = json.loads((run / "run.holder.json").read_text())
+            holder = json.loads((run / "run.holder.json").read_text(encoding="utf-8"))
             raise ClusterError(
                 f"{run}: is held by process {holder['pid']} on {holder['host']} since {holder['since']}. "
                 "Wait for it, stop it, or give another --run."
@@ -69,25 +70,21 @@ def refuse_other(run: Path, spec: SearchSpec) -> None:
 def keep_spec(run: Path, spec: SearchSpec) -> None:
     """Write spec.yaml: from here on the directory belongs to this search."""
     path = run / "spec.yaml"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
+    with replacing(path) as file:
         YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)
-    temporary.replace(path)
 
 
 def write_manifest(run: Path, facts: dict[str, Any]) -> None:
     """Add `facts` to manifest.json; what is there of the same name is replaced, but for the first start."""
     path = run / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {"started": _now()}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest | facts, indent=2, default=str) + "\n")
-    temporary.replace(path)
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"started": _now()}
+    write_atomically(path, json.dumps(manifest | facts, indent=2, default=str) + "\n")
 
 
 def same_images(run: Path, images: dict[str, Any]) -> None:
     """Raises DataError where the run was begun with other images, or another split of them."""
     manifest = run / "manifest.json"
-    before = json.loads(manifest.read_text()).get("data", {}) if manifest.exists() else {}
+    before = json.loads(manifest.read_text(encoding="utf-8")).get("data", {}) if manifest.exists() else {}
     for name in ("digest", "split_digest"):
         if before.get(name) not in (None, images[name]):
             raise DataError(f"{run}: the images are others than they were ({name}). Name the right ones with --data.")
@@ -96,7 +93,7 @@ def same_images(run: Path, images: dict[str, Any]) -> None:
 def record_openings(run: Path, paths: Iterable[Path], reason: str) -> None:
     """Add to manifest.json that test images were opened, when and what for."""
     manifest = run / "manifest.json"
-    before = json.loads(manifest.read_text()).get("openings", []) if manifest.exists() else []
+    before = json.loads(manifest.read_text(encoding="utf-8")).get("openings", []) if manifest.exists() else []
     now = [{"time": _now(), "what": str(path), "reason": reason} for path in paths]
     write_manifest(run, {"openings": before + now})
 
@@ -135,7 +132,7 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 def _processor() -> str:
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
 
@@ -143,7 +140,12 @@ def _processor() -> str:
 def _git_state(directory: Path) -> dict[str, Any] | None:
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:

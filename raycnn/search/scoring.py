@@ -72,7 +72,7 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
 
 
 def _models(run: Path) -> dict[Key, Path]:
-    rows = json.loads((run / "finals" / "finalists.json").read_text())
+    rows = json.loads((run / "finals" / "finalists.json").read_text(encoding="utf-8"))
     return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
 
 

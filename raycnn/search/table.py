@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from raycnn.files import replacing
 from raycnn.search.journal import FINISHED, read_trials
 from raycnn.spec.reading import read_search
 from raycnn.spec.space import active, parameters
@@ -16,7 +17,9 @@ def write_trials(run: Path) -> Path:
     """Write trials.parquet: number, kind, state, reason, objectives (last measured), param:<name>, what was spent, and
     the metrics of repeats as JSON."""
     path = run / "trials.parquet"
-    trials_table(run).to_parquet(path)
+    table = trials_table(run)
+    with replacing(path) as file:
+        table.to_parquet(file)
     return path
 
 

@@ -1,6 +1,5 @@
 """A training's state on disk: written atomically, the last two kept, read without unpickling anything but tensors."""
 
-import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from raycnn import models
 from raycnn.errors import CheckpointError
+from raycnn.files import replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
@@ -64,19 +64,16 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
     }
     content = io.BytesIO()  # first into memory: where a disk is full, torch raises errors that do not say so
     torch.save(plain, content)
-    last, new = directory / LAST, directory / f"{LAST}.{os.getpid()}.tmp"
+    last = directory / LAST
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
+        with replacing(last) as file:
             file.write(content.getbuffer())
             file.flush()
-            os.fsync(file.fileno())
-        if last.exists():
-            last.replace(directory / PREVIOUS)
-        new.replace(last)
+            os.fsync(file.fileno())  # before the old one moves: this is where a full disk shows
+            if last.exists():
+                last.replace(directory / PREVIOUS)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         raise CheckpointError(
             f"{last}: cannot be written ({error.strerror}). Free space or choose another --run."
         ) from error

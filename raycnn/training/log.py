@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn.files import write_atomically
+
 NAME = "metrics.jsonl"
 
 
@@ -39,10 +41,10 @@ class EpochLog:
         """Append one line."""
         if not self._begun:
             earlier = [one for one in read_records(self._path) if one["epoch"] < record.epoch]
-            self._path.write_text("".join(json.dumps(one) + "\n" for one in earlier))
+            write_atomically(self._path, "".join(json.dumps(one) + "\n" for one in earlier))
             self.seconds = sum(one["train_s"] + one["evaluate_s"] for one in earlier)
             self._begun = True
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         self.seconds += record.train_s + record.evaluate_s
 

@@ -216,7 +216,7 @@ def test_a_second_driver_on_the_same_run_is_refused_and_told_who_holds_it(tmp_pa
     first.until(lambda: "\nsearch\n" in first.text())
     first.kill(signal.SIGTERM)
     assert first.wait() == 130, first.text()
-    assert not list(tmp_path.glob("run/*.tmp"))
+    assert not list(tmp_path.glob("run/*.part"))
 
 
 def test_sigterm_while_ray_starts_is_an_interrupt(tmp_path: Path):
