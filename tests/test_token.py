@@ -12,7 +12,8 @@ import pytest
 DRIVER = """
 import json, sys, time, urllib.error, urllib.request
 from pathlib import Path
-from raycnn.search.cluster import TOKEN, connect, disconnect, prepare_environment
+from raycnn.search.cluster import connect, disconnect, prepare_environment
+from raycnn.search.token import usual_token
 
 prepare_environment(Path(sys.argv[1]))
 cluster = connect(None)
@@ -28,9 +29,9 @@ def asked(path, token):
     except urllib.error.URLError as error:
         return type(error.reason).__name__
 
-right = TOKEN.read_text()
+right = usual_token().read_text()
 print(json.dumps({
-    "new": cluster.new_token,
+    "new": cluster.new_token is not None,
     "none": asked("/api/jobs/", ""),
     "wrong": asked("/api/jobs/", "0" * 64),
     "right": asked("/api/jobs/", right),

@@ -110,7 +110,7 @@ def _search_and_score(request: Request, root: Path | None, images: "Future[Searc
     connected = ray_cluster.connect(request.address)
     imports.join()  # two threads in Ray's circular imports see modules half made
     if connected.new_token:
-        observer.message(f"the dashboard asks for a token; it lies in {ray_cluster.TOKEN}, for you alone")
+        observer.message(f"the dashboard asks for a token; it lies in {connected.new_token}, for you alone")
     try:
         study = Study(run, spec, request.earlier)
         _train(request, study, connected, images, observer)
