@@ -4,6 +4,7 @@ RaycnnError
 ├── SpecError         a YAML file, a flag or a --set that cannot be meant
 ├── DataError         images or labels that are missing, damaged or not what they claim to be
 ├── CheckpointError   a checkpoint that is torn, foreign or of another trial
+├── DiskError         a disk that is full, over its quota, read-only or broken: no fault of what was to be written
 └── ClusterError      resources that Ray does not have, workers that do not start, a run held by another process
 """
 
@@ -22,6 +23,10 @@ class DataError(RaycnnError):
 
 class CheckpointError(RaycnnError):
     """A checkpoint that cannot be used."""
+
+
+class DiskError(RaycnnError):
+    """A disk that cannot hold what is to be kept."""
 
 
 class ClusterError(RaycnnError):

@@ -18,6 +18,43 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What a file system answers whose folders need no sync or know none."""
 
 
+_MENDS = {
+    errno.ENOSPC: "Free space there",
+    errno.EDQUOT: "Free space there, or have the quota raised",
+    errno.EROFS: "Mount it for writing",
+    errno.EIO: "See to that disk",
+    errno.ESTALE: "Mount it again",  # a network's file system that is gone
+    errno.ENOTCONN: "Mount it again",
+}
+"""What a disk answers that is full or broken, and the mend."""
+
+
+def disk_fault(error: BaseException | None) -> OSError | None:
+    """The error of a disk that `error` comes from; None where no disk is at fault. Nothing that was to be written can
+    help it: whoever was about to write is not to be judged by it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _MENDS:
+            return error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__  # cause: of Ray's errors
+    return None
+
+
+def fault_words(error: OSError) -> str:
+    """What a `disk_fault` is, where, and the mend: `/runs/a/spec.yaml: No space left on device. Free space there`."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}. {_MENDS[error.errno or errno.EIO]}"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that leaves the block names `path` if it names no file: those of writes and syncs do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a whole file, text as UTF-8. Raises OSError, and then the file is as it was."""
     with replacing(path) as file:
@@ -33,7 +70,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
-        with part.open("xb+") as file:
+        with naming(path), part.open("xb+") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

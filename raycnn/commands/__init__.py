@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from raycnn.errors import RaycnnError
+from raycnn.files import disk_fault, fault_words
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -49,6 +50,11 @@ def run(*commands: Callable[..., None]) -> NoReturn:
     except RaycnnError as error:
         for line in str(error).splitlines():
             print(f"raycnn: {line}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        if (fault := disk_fault(error)) is None:
+            raise
+        print(f"raycnn: {fault_words(fault)}, then give the same command again.", file=sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(0)
 

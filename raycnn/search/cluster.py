@@ -56,6 +56,7 @@ def prepare_environment(log: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
+    logging.raiseExceptions = False  # a log whose disk is full prints no tracebacks: others say that it is full
     logging.captureWarnings(True)
     warnings.simplefilter("ignore", DeprecationWarning)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raycnn.errors import CheckpointError
+from raycnn.errors import CheckpointError, ClusterError
 from raycnn.files import write_atomically
 from raycnn.reporting.words import counted
 from raycnn.search.front import finalists
@@ -88,6 +88,7 @@ def train_finals(
     """Train what is not done yet, on the slots of the search; the reasons of those that failed.
 
     threads: as many as there are finals, for the hub queues them, and slots take them as they come free.
+    Raises ClusterError where no slot can train.
     """
     todo = [final for final in planned if not final.done]
     for final in todo:
@@ -96,6 +97,7 @@ def train_finals(
     since = time.monotonic()
     count = threading.Lock()
     failures: list[str] = []
+    hopeless: list[str] = []  # why no slot can train
 
     def train(final: Final) -> None:
         nonlocal finished
@@ -110,7 +112,9 @@ def train_finals(
         outcome = run_task(hub, Task(name, training, final.spec.seed, spec.trainer.retries), on_report)
         with count:
             finished += outcome.status == "done"
-            if outcome.status == "failed":
+            if outcome.status == "stopped":
+                hopeless.append(outcome.reason or f"{name} was stopped")
+            elif outcome.status == "failed":
                 failures.append(f"{name}: {outcome.reason}")
                 observer.warning(f"final {name} failed: {outcome.reason}")
             elif outcome.status == "done":
@@ -119,4 +123,6 @@ def train_finals(
                 observer.status(0, finished, len(planned), {}, left_s)
 
     list(threads.map(train, todo))
+    if hopeless:
+        raise ClusterError(f"no final can be trained: {hopeless[0].rstrip('.')}. Then the same command goes on.")
     return failures

@@ -1,7 +1,6 @@
 """The head's files for nodes that do not share its disk: they travel through Ray, and the head alone keeps them."""
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,8 +12,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from raycnn.errors import CheckpointError
-from raycnn.files import write_atomically
-from raycnn.slots.messages import UnfitNode
+from raycnn.files import disk_fault, fault_words, write_atomically
+from raycnn.slots.messages import UnfitEverywhere, UnfitNode
 from raycnn.slots.pool import HEAD
 
 Stamp = tuple[int, int]
@@ -40,10 +39,12 @@ class HeadFiles:
             return False
 
     def write(self, path: Path, content: bytes) -> None:
-        """Raises CheckpointError."""
+        """Raises CheckpointError, or UnfitEverywhere where the head's disk is at fault."""
         try:
             ray.get(self.actor.write.remote(path, content))
         except RayTaskError as error:
+            if fault := disk_fault(error.cause):
+                raise UnfitEverywhere(f"{fault_words(fault)} (on the head)") from None
             if isinstance(error.cause, OSError):
                 raise CheckpointError(
                     f"{path}: cannot be written by the head ({error.cause.strerror}). Free space there."
@@ -69,14 +70,16 @@ def training_directory(files: HeadFiles | None, directory: Path) -> Iterator[tup
     """Where a training works, and a function that keeps what has changed there: `directory` itself, or (`files`) a copy
     on this node, whose changes are sent to the head.
 
-    Raises UnfitNode where this node cannot hold the copy, CheckpointError where the head cannot take it.
+    Raises UnfitNode where this node cannot hold the copy, UnfitEverywhere where the run's own disk is full or broken,
+    CheckpointError where the head cannot take it for another reason.
     """
     if files is None:
-        yield directory, lambda: None
+        with _fit(directory, UnfitEverywhere):
+            yield directory, lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
         copy = Path(place)
-        with _fit(copy):
+        with _fit(copy, UnfitNode):
             for name in _OF_A_TRAINING:
                 content: Any = ray.get(files.actor.read.remote(directory / name))
                 if content is not None:
@@ -89,7 +92,7 @@ def training_directory(files: HeadFiles | None, directory: Path) -> Iterator[tup
                     files.write(directory / name, (copy / name).read_bytes())
                     sent[name] = stamp
 
-        with _fit(copy):
+        with _fit(copy, UnfitNode):
             yield copy, send
 
 
@@ -126,12 +129,12 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 @contextlib.contextmanager
-def _fit(copy: Path) -> Iterator[None]:
-    """A full disk of this node, as what it is: no fault of the training."""
+def _fit(directory: Path, unfit: type[UnfitNode] | type[UnfitEverywhere]) -> Iterator[None]:
+    """A disk that is full or broken, as what it is: no fault of the training."""
     try:
         yield
-    except (OSError, CheckpointError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise UnfitNode(f"{copy.parent} on {os.uname().nodename} cannot be written ({cause.strerror})") from error
+    except Exception as error:
+        if fault := disk_fault(error):
+            fault.filename = fault.filename or str(directory)
+            raise unfit(f"{fault_words(fault)} (on {os.uname().nodename})") from error
         raise

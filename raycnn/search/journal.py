@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from raycnn.errors import DataError
+from raycnn.errors import DataError, DiskError
+from raycnn.files import disk_fault, fault_words
 
 JOURNAL = "study.journal"
 PASSED_OVER, EARLIER = "passed over", "earlier"  # kinds of trials that are in the journal and not in the search
@@ -20,13 +23,34 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+class _WholeLines(JournalFileBackend):
+    """Its file ends with a whole line also where the disk was full in the middle of one: a line that came after half of
+    one would be lost with it. Raises DiskError."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        before = self._journal.stat().st_size
+        try:
+            super().append_logs(logs)
+        except Exception as error:
+            with contextlib.suppress(OSError):  # what stays there is dropped when the journal is opened again
+                os.truncate(self._journal, before)
+            if fault := disk_fault(error):
+                fault.filename = str(self._journal)
+                raise DiskError(f"{fault_words(fault)}.") from error
+            raise
+
+
 def open_storage(journal: Path) -> JournalStorage:
     """The journal's storage, after mending what a killed writer has left: half a line, a lock. Raises DataError."""
     _mend(journal)
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     try:
         with experimental():
-            return JournalStorage(JournalFileBackend(str(journal)))
+            return JournalStorage(_WholeLines(journal))
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{journal}: is damaged ({error!r}). Restore it from a copy, or give another --run.") from error
 

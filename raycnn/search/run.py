@@ -195,7 +195,7 @@ def _train(
             if left > 0:
                 observer.phase("search")
                 deadline_s = None if request.time_budget_s is None else time.monotonic() + request.time_budget_s
-                tune_trials(run, spec, study, pool, planned, gauged, deadline_s)
+                tune_trials(run, spec, study, pool, planned, gauged, deadline_s, gauged.slots)
             finals = plan_finals(run, spec, study)
             if finals:
                 found = len({final.model for final in finals}) - 1
@@ -205,11 +205,12 @@ def _train(
                 write_finalists(run, finals)
                 failures = train_finals(finals, spec, pool.hub, observer, threads)
                 lost = {final.model for final in finals if not final.done}
-                if "baseline" in lost or (lost and len(lost) == found):
+                if lost and lost >= {final.model for final in finals} - {"baseline"}:
                     raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
                 if lost:
                     observer.warning(
                         f"finals: without {', '.join(sorted(lost))}, not all of whose trainings could be done"
+                        + ("; nothing can be compared with an untuned network" if "baseline" in lost else "")
                     )
                     write_finalists(run, [final for final in finals if final.model not in lost])
         finally:

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from raycnn.search.observer import Observer, TrialLine
 from raycnn.search.study import Asked, Study
-from raycnn.spec.search import SearchSpec
+from raycnn.spec.search import Finals, SearchSpec
 
 
 @dataclass(slots=True)
@@ -46,6 +46,7 @@ class StudySearcher(Searcher):
         self.interrupted = False
         self.hopeless = ""  # why no slot is left
         self._told = False
+        self._noted: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         if self.hopeless:
@@ -89,12 +90,13 @@ class StudySearcher(Searcher):
             running.seconds += result["train/seconds"]
             new = {name: value for name, value in result.items() if name.startswith(("val/", "cost/"))}
             running.metrics.update(new)
-            if note := result.get("note"):
+            if (note := result.get("note")) and note not in self._noted:
+                self._noted.add(note)  # what is the same in many trials is told once
                 self._observer.warning(f"trial {running.asked.number}: {note}")
             self._observer.trial_progress(running.asked.number, running.epoch, self._spec.budget.epochs, new)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if self.interrupted:
+        if self.interrupted or self.hopeless:
             return  # it stays RUNNING in the study, and goes on when the search is resumed
         if result and "epoch" in result:
             self.on_trial_result(trial_id, result)  # the one on which the scheduler stopped it was not told
@@ -119,6 +121,15 @@ class StudySearcher(Searcher):
             state = "FAIL"
             running.reason = running.reason or ("its Tune actor died" if error else "an objective is not a number")
             self._study.fail(number, running.reason, metrics, spent)
+            if running.asked.kind == "baseline":
+                self._observer.warning(
+                    f"the untuned baseline failed: {running.reason.rstrip('.')}. The search goes on"
+                    + (
+                        "; the finals try it again, and without it compare nothing with it"
+                        if isinstance(self._spec.finals, Finals)
+                        else ""
+                    )
+                )
         else:
             state = "PRUNED"
             self._study.prune(number, metrics, spent)

@@ -13,7 +13,8 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from raycnn.errors import ClusterError
-from raycnn.search.gauges import Gauged
+from raycnn.files import disk_fault, fault_words
+from raycnn.search.observer import Observer
 from raycnn.search.scheduler import RungScheduler, rung_epochs
 from raycnn.search.searcher import StudySearcher
 from raycnn.search.study import Study
@@ -29,20 +30,22 @@ def tune_trials(
     study: Study,
     pool: SlotPool,
     slots: int,
-    observer: Gauged,
+    observer: Observer,
     deadline_s: float | None = None,
+    on_ready: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Run trials until the study holds as many finished ones as wished.
 
     deadline_s: of time.monotonic(); a trial that would end later is not started.
 
-    slots: how many trials to begin with; as slots become ready beyond that, so many. KeyboardInterrupt passes through;
+    slots: how many trials to begin with; as slots become ready beyond that, so many. on_ready: told how many are ready,
+    now and then. KeyboardInterrupt passes through;
     what runs then goes on when the search is resumed. Raises ClusterError if no slot can work.
     """
     _forget_resolved_futures()
     left = spec.search.trials - len(study.finished())
     trackers = [Tracking(name, run, spec, observer.warning) for name in spec.tracking]
-    searcher = StudySearcher(study, spec, _SlotCount(pool, slots, observer.slots), observer, deadline_s)
+    searcher = StudySearcher(study, spec, _SlotCount(pool, slots, on_ready), observer, deadline_s)
     tuner = tune.Tuner(
         trainable(pool.hub, run, spec, rung_epochs(spec)),
         tune_config=tune.TuneConfig(
@@ -57,7 +60,7 @@ def tune_trials(
             name="tune",
             storage_path=str(run),
             verbose=0,
-            callbacks=[TBXLoggerCallback(), *trackers],
+            callbacks=[_Events(), *trackers],
             failure_config=tune.FailureConfig(max_failures=10),  # of forwarders: one death counts several times
         ),
     )
@@ -66,11 +69,46 @@ def tune_trials(
     except KeyboardInterrupt:
         searcher.interrupted = True
         raise
+    except Exception as error:
+        # Tune tells of what the study or its own files met in a traceback's text, the error itself is behind that.
+        if not searcher.hopeless and (fault := disk_fault(error)):
+            searcher.hopeless = fault_words(fault)
+        if not searcher.hopeless:
+            raise
     finally:
         for tracker in trackers:
             tracker.close()
     if searcher.hopeless:
-        raise ClusterError(f"no worker can train: {searcher.hopeless}. See raycnn.log in {run}.")
+        raise ClusterError(
+            f"no trial can be trained: {searcher.hopeless.rstrip('.')}. Then the same command goes on with what ran. "
+            f"See raycnn.log in {run}."
+        )
+
+
+class _Events(TBXLoggerCallback):
+    """TensorBoard's events. Their writer is a thread that a full disk ends, and then whoever hands it more events than
+    its queue holds waits for ever (tensorboardX 2.6): here the queue holds a result, and a dead writer is replaced.
+    Raises OSError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._summary_writer_cls = functools.partial(self._summary_writer_cls, max_queue=1000)
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        self._forget_dead_writer(trial)
+        super().log_trial_result(iteration, trial, result)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        self._forget_dead_writer(trial)
+        super().log_trial_end(trial, failed)
+
+    def _forget_dead_writer(self, trial: Any) -> None:
+        writer = getattr(self._trial_writer.get(trial), "file_writer", None)
+        events = getattr(writer, "event_writer", None)
+        thread = getattr(events, "_worker", None)
+        if events is not None and thread is not None and not thread.is_alive():
+            del self._trial_writer[trial]  # the next result begins another file
+            events.flush()  # raises what the thread has met, if it is still so
 
 
 def _forget_resolved_futures() -> None:

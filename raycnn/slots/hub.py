@@ -309,12 +309,14 @@ class Hub:
         clean = alike and len(s.ended) == self.size and s.served < self.recycle_after
         self._note(slot, "end")
         unfit = [e.reason for e in s.ended.values() if e.status == "unfit"]
-        if unfit:
+        unfit_everywhere = [e.reason for e in s.ended.values() if e.status == "unfit everywhere"]
+        if unfit_everywhere:
+            self._lose(unfit_everywhere[0])
+            s.ticket, s.ended = None, {}
+        elif unfit:
             self._rest(slot, s, unfit[0])
-            if ticket.attempts > ticket.task.retries:
-                self._finish(ticket, Outcome("failed", unfit[0]))
-            else:
-                self.queue.appendleft(ticket)
+            ticket.attempts -= 1  # a node's fault is none of the task's
+            self.queue.appendleft(ticket)
             s.ticket, s.ended = None, {}
             if all(other.rests_until for other in self.slots.values()):
                 self._lose(unfit[0])
@@ -333,10 +335,11 @@ class Hub:
         s.unfit, s.rests_until = reason, time.monotonic() + REST_S
 
     def _lose(self, reason: str) -> None:
-        """No slot can work."""
+        """No slot can work: all tasks end, those that are being done at their next report."""
         self.lost = reason
-        for ticket in list(self.queue):
+        for ticket in self.tickets.values():
             self._finish(ticket, Outcome("stopped", reason))
+            ticket.stop = True
 
     def _drop_group(self, slot: int, s: _Slot, kill: bool) -> None:
         """Ray Train starts another group. `kill` where a rank may hang in a collective and cannot leave by itself."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Status = Literal["done", "stopped", "failed", "unfit"]
+Status = Literal["done", "stopped", "failed", "unfit", "unfit everywhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last message of a task; never "unfit"."""
+    """The last message of a task; never unfit. "stopped" with a reason: no slot can do it, whatever the task."""
 
     status: Status
     reason: str = ""
@@ -82,3 +82,8 @@ class StopTask(Exception):
 
 class UnfitNode(Exception):
     """Raised by a task that its node cannot do and another can: the slot rests, and the task goes on elsewhere."""
+
+
+class UnfitEverywhere(Exception):
+    """Raised by a task that no node can do now, through no fault of its own, as where the disk that all share is full:
+    all tasks stop, with the reason."""

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from raycnn.slots.messages import Assignment, Ended, Report, StopTask, UnfitNode, Workload
+from raycnn.slots.messages import Assignment, Ended, Report, StopTask, UnfitEverywhere, UnfitNode, Workload
 
 BEAT_S = 2.0
 
@@ -131,6 +131,8 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
         status = "stopped"
     except UnfitNode as error:
         status, reason, at = "unfit", str(error), time.time()
+    except UnfitEverywhere as error:
+        status, reason, at = "unfit everywhere", str(error), time.time()
     except Exception as error:  # whatever a task raises fails that task, not the slot
         status, reason, at = "failed", _one_line(error), time.time()
     gc.collect()

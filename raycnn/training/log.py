@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from raycnn.files import write_atomically
+from raycnn.files import naming, write_atomically
 
 NAME = "metrics.jsonl"
 
@@ -38,13 +38,13 @@ class EpochLog:
         self.seconds = 0.0
 
     def write(self, record: EpochRecord) -> None:
-        """Append one line."""
+        """Append one line. Raises OSError, which names the file."""
         if not self._begun:
             earlier = [one for one in read_records(self._path) if one["epoch"] < record.epoch]
             write_atomically(self._path, "".join(json.dumps(one) + "\n" for one in earlier))
             self.seconds = sum(one["train_s"] + one["evaluate_s"] for one in earlier)
             self._begun = True
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         self.seconds += record.train_s + record.evaluate_s
 

@@ -3,16 +3,14 @@
 import contextlib
 import json
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raycnn.errors import CheckpointError
 from raycnn.search.worker import EpochReport, Training, _State, train_task
+from raycnn.slots.messages import UnfitEverywhere
 from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
 from raycnn.training.loop import Images, TrainingData
 
@@ -66,18 +64,6 @@ def test_a_torn_checkpoint_is_told_and_the_epochs_after_the_one_before_it_are_lo
     assert logged(tmp_path) == [1, 2, 3]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, with room for some checkpoints."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_disk_that_fills_up_ends_the_training_with_the_reason_and_it_goes_on_when_there_is_room(state, small_disk):
     filler = small_disk / "filler"
 
@@ -91,7 +77,7 @@ def test_a_disk_that_fills_up_ends_the_training_with_the_reason_and_it_goes_on_w
 
     training = Training(SPEC, small_disk / "trial", 0.0, frozenset())
     filled = Filling()
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be written \(No space left on device\)\. Free"):
+    with pytest.raises(UnfitEverywhere, match=r"checkpoint.pt: No space left on device\. Free space there"):
         train_task(training, state, filled)
     assert [report.record.epoch for report in filled.reports] == [1]
     assert sorted(path.name for path in training.directory.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
