@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from raycnn.errors import ClusterError, RaycnnError, SpecError
 from raycnn.search.cluster import Cluster
-from raycnn.search.nodes import nodes_without, on_every_node
+from raycnn.search.nodes import gpus_by_node, nodes_without, on_every_node
 from raycnn.spec.data import DataSpec
 
 PACKAGES = ("raycnn", "ray", "torch", "torchvision", "optuna", "numpy", "pyarrow")
@@ -42,7 +42,8 @@ def examine(cluster: Cluster, run: Path, data: tuple[str, str] | None) -> Iterat
     facts = on_every_node(node_facts)
     lost = {name: fact for name, fact in facts.items() if not isinstance(fact, dict)}
     yield from (Finding(f"node {name}", f"does not answer ({error})", "Restart it.") for name, error in lost.items())
-    facts = {name: fact for name, fact in facts.items() if name not in lost}
+    counted = gpus_by_node()
+    facts = {name: fact | {"gpus of Ray": counted.get(name, 0.0)} for name, fact in facts.items() if name not in lost}
     yield versions(facts)
     yield from gpus(facts)
     yield clocks()
@@ -114,21 +115,25 @@ def versions(facts: dict[str, dict[str, Any]]) -> Finding:
 
 
 def gpus(facts: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    """The cards of each node, and whether torch can use what the driver sees."""
+    """The cards of each node, and whether torch can use what Ray counts (of the driver's, what CUDA_VISIBLE_DEVICES
+    names)."""
     for name, fact in facts.items():
-        seen, usable = fact["nvidia"], fact["cards"]
-        if len(seen) > len(usable):
+        seen, usable, counted = fact["nvidia"], fact["cards"], fact["gpus of Ray"]
+        if counted > len(usable):
             mend = "Install a driver for the CUDA of torch, or a torch for the driver's CUDA; see CUDA_VISIBLE_DEVICES."
-            yield Finding(f"GPUs of {name}", f"the driver sees {len(seen)}, torch {len(usable)}", mend)
+            yield Finding(f"GPUs of {name}", f"Ray counts {counted:g}, torch can use {len(usable)}", mend)
         elif usable:
             driver = f", driver {seen[0].split(',')[0]}" if seen else ""
+            driver += f", {len(seen) - int(counted)} more that Ray does not count" if len(seen) > counted else ""
             own = fact["versions"]
             yield Finding(
                 f"GPUs of {name}",
-                f"{len(usable)} x {usable[0]}{driver}, CUDA {own['CUDA of torch']}, NCCL {own['NCCL']}",
+                f"{counted:g} x {usable[0]}{driver}, CUDA {own['CUDA of torch']}, NCCL {own['NCCL']}",
             )
-    if not any(fact["cards"] or fact["nvidia"] for fact in facts.values()):
-        yield Finding("GPUs", "none; trials train on processors")
+    if not any(fact["gpus of Ray"] for fact in facts.values()):
+        hidden = sum(len(fact["nvidia"]) for fact in facts.values())
+        words = f"none that Ray counts, {hidden} that the driver sees; see CUDA_VISIBLE_DEVICES" if hidden else "none"
+        yield Finding("GPUs", f"{words}; trials train on processors")
 
 
 def now() -> float:

@@ -49,6 +49,14 @@ def living_nodes() -> dict[str, str]:
     return dict(zip(names, ids, strict=True))
 
 
+def gpus_by_node() -> dict[str, float]:
+    """How many GPUs Ray counts on each node, by its name."""
+    import ray
+
+    counts = {node["NodeID"]: node["Resources"].get("GPU", 0.0) for node in ray.nodes()}
+    return {name: counts.get(node, 0.0) for name, node in living_nodes().items()}
+
+
 def nodes_without(run: Path) -> dict[str, str]:
     """The nodes that do not read and write the same directory `run`, and why.
 

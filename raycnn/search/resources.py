@@ -41,12 +41,16 @@ class Resources:
 
 
 def local_resources() -> Resources:
-    """This machine as Ray would see it, without starting Ray."""
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+    """This machine as Ray would see it, without starting Ray: of its GPUs those that CUDA_VISIBLE_DEVICES names."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
     from ray._private.utils import get_num_cpus
 
-    here = (float(get_num_cpus()), float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()))
-    return Resources((here,))
+    gpus = get_accelerator_manager_for_resource("GPU")  # of whichever maker
+    count = gpus.get_current_node_num_accelerators() if gpus else 0
+    visible = gpus.get_current_process_visible_accelerator_ids() if gpus else None
+    if visible is not None:
+        count = min(count, len(visible))  # as Ray's ResourceAndLabelSpec does
+    return Resources(((float(get_num_cpus()), float(count)),))
 
 
 def cluster_resources(wished: Trainer | None = None) -> Resources:
@@ -129,7 +133,7 @@ def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:
     of the largest node, for four trials."""
     every = resources.nodes + resources.to_come
     if gpus:
-        shares = [cpus // max(on_node / gpus, 1.0) for cpus, on_node in every if on_node >= min(gpus, 1.0)]
+        shares = [cpus // max(_places(on_node, gpus), 1) for cpus, on_node in every if on_node >= min(gpus, 1.0)]
         return max(0.5, min(8.0, *shares))
     cpus, _ = max(every)
     return max(1.0, min(cpus // 4, cpus // workers))
@@ -137,7 +141,16 @@ def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:
 
 def _workers_on(node: tuple[float, float], shape: SlotShape) -> int:
     by_cpu = int(node[0] / shape.cpus + 1e-6)
-    return min(by_cpu, int(node[1] / shape.gpus + 1e-6)) if shape.gpus else by_cpu
+    return min(by_cpu, _places(node[1], shape.gpus)) if shape.gpus else by_cpu
+
+
+def _places(on_node: float, gpus: float) -> int:
+    """How many workers with so many GPUs, or such a fraction of one, a node has room for: what is left of a GPU is no
+    use, for Ray gives a fraction from one GPU alone."""
+    if gpus >= 1:
+        return int(on_node / gpus + 1e-6)
+    whole = int(on_node + 1e-6)
+    return whole * int(1 / gpus + 1e-6) + int((on_node - whole) / gpus + 1e-6)
 
 
 def _to_come(workers: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:

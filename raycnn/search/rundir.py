@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 import raycnn
 from raycnn.errors import ClusterError, DataError, SpecError
 from raycnn.files import replacing, write_atomically
+from raycnn.search.gpus import gpus_in_words
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
@@ -99,14 +100,14 @@ def record_openings(run: Path, paths: Iterable[Path], reason: str) -> None:
 
 
 def circumstances(resources: Resources) -> dict[str, Any]:
-    """Versions, hardware, code state and command of this process, for the manifest."""
+    """Versions, hardware, code state and command of this process, for the manifest. Ray is connected."""
     return {
         "raycnn": raycnn.__version__,  # not from the installation: raycnn runs from a checkout too
         **{name: version(name) for name in ("torch", "ray", "optuna", "numpy")},
         "python": platform.python_version(),
         "hardware": {
             "cpu": _processor(),
-            "gpus": [f"{resources.gpus:g} GPUs"] if resources.gpus else [],
+            "gpus": gpus_in_words(resources),
             "nodes": len(resources.nodes),
             "resources": resources.words(),
         },

@@ -20,7 +20,13 @@ from raycnn.search.doctor import Finding, gpus, images, shared_memory, storage_r
 
 def facts(**changed: Any) -> dict[str, Any]:
     own = dict.fromkeys(("python", *doctor.PACKAGES, "raycnn's code"), "1.0")
-    return {"versions": own | changed.pop("versions", {}), "cards": [], "nvidia": [], "shm": 2**33} | changed
+    return {
+        "versions": own | changed.pop("versions", {}),
+        "cards": [],
+        "nvidia": [],
+        "gpus of Ray": 0.0,
+        "shm": 2**33,
+    } | changed
 
 
 def test_other_versions_on_a_node_are_named():
@@ -32,13 +38,26 @@ def test_other_versions_on_a_node_are_named():
     assert code.seen == "raycnn's code is 1.0 and other"
 
 
+CARD = "570.1, H100"
+CUDA = {"CUDA of torch": "13.0", "NCCL": "2.28"}
+
+
 def test_cards_that_torch_cannot_use_are_to_mend():
     assert [f.mend for f in gpus({"a": facts()})] == [""]
-    (blind,) = gpus({"a": facts(nvidia=["570.1, H100", "570.1, H100"], cards=["H100"])})
-    assert blind.seen == "the driver sees 2, torch 1"
-    assert blind.mend
-    well = facts(nvidia=["570.1, H100"], cards=["H100"], versions={"CUDA of torch": "13.0", "NCCL": "2.28"})
+    (blind,) = gpus({"a": facts(nvidia=[CARD, CARD], cards=["H100"], **{"gpus of Ray": 2.0})})
+    assert blind.seen == "Ray counts 2, torch can use 1"
+    assert "driver" in blind.mend
+    well = facts(nvidia=[CARD], cards=["H100"], versions=CUDA, **{"gpus of Ray": 1.0})
     assert list(gpus({"a": well})) == [Finding("GPUs of a", "1 x H100, driver 570.1, CUDA 13.0, NCCL 2.28")]
+
+
+def test_cards_that_ray_is_not_to_see_are_told_and_nothing_to_mend():
+    one = facts(nvidia=[CARD] * 8, cards=["H100"], versions=CUDA, **{"gpus of Ray": 1.0})
+    (found,) = gpus({"a": one})
+    assert found.seen.startswith("1 x H100, driver 570.1, 7 more that Ray does not count")
+    assert not found.mend
+    (none,) = gpus({"a": facts(nvidia=[CARD] * 8)})
+    assert none.seen.startswith("none that Ray counts, 8 that the driver sees; see CUDA_VISIBLE_DEVICES")
 
 
 def test_little_shared_memory_is_to_mend():

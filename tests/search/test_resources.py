@@ -1,9 +1,15 @@
 """How many trials fit at once, and what is refused."""
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from raycnn.errors import ClusterError
-from raycnn.search.resources import Resources, expecting, placement, slot_count, slot_shape
+from raycnn.search import gpus
+from raycnn.search.gpus import cards_here, gpus_in_words
+from raycnn.search.resources import Resources, expecting, local_resources, placement, slot_count, slot_shape
 from raycnn.spec.search import Trainer
 
 LAPTOP = Resources(((2.0, 0.0),))
@@ -20,6 +26,12 @@ GROWING = Resources(((8.0, 0.0),), ((4.0, 1.0),) * 8)
         (Trainer(workers=2), LAPTOP, 2, 1.0, 0.0, 1),
         (Trainer(), ONE_GPU, 1, 8.0, 1.0, 1),
         (Trainer(gpus_per_worker=0.25), ONE_GPU, 1, 4.0, 0.25, 4),
+        (Trainer(gpus_per_worker=0.4), EIGHT_GPUS, 1, 4.0, 0.4, 16),
+        (Trainer(gpus_per_worker=0.4), TWO_NODES, 1, 4.0, 0.4, 16),
+        (Trainer(gpus_per_worker=0.34), ONE_GPU, 1, 8.0, 0.34, 2),
+        (Trainer(gpus_per_worker=1 / 3), ONE_GPU, 1, 5.0, 1 / 3, 3),
+        (Trainer(gpus_per_worker=0.7), EIGHT_GPUS, 1, 8.0, 0.7, 8),
+        (Trainer(cpus_per_worker=3, gpus_per_worker=0), Resources(((8.0, 0.0), (8.0, 0.0))), 1, 3.0, 0.0, 4),
         (Trainer(), EIGHT_GPUS, 1, 8.0, 1.0, 8),
         (Trainer(workers=4, gpus_per_worker=1), EIGHT_GPUS, 4, 8.0, 1.0, 2),
         (Trainer(workers=4, gpus_per_worker=1), TWO_NODES, 4, 8.0, 1.0, 2),
@@ -90,3 +102,68 @@ def test_slots_of_all_workers_leave_the_forwarders_of_trials_their_share():
     slots = slot_count(Trainer(), shape, EIGHT_GPUS)
     reserved = slots * shape.workers * shape.resources()["CPU"] + slots * 0.001
     assert reserved <= EIGHT_GPUS.cpus
+
+
+UUID, MIG = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "MIG-c7384736-a75d-5afc-978f-d2f1294409fd"
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [(None, 4), ("", 0), ("NoDevFiles", 0), ("2", 1), ("0,3", 2), (UUID, 1), (f"{MIG},{MIG}", 2), ("0,1,2,3,4,5", 4)],
+)
+def test_gpus_of_this_machine_are_counted_as_ray_counts_them(monkeypatch, visible, count):
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+    from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+
+    monkeypatch.setattr(NvidiaGPUAcceleratorManager, "get_current_node_num_accelerators", staticmethod(lambda: 4))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local_resources().gpus == count
+    assert ResourceAndLabelSpec._get_current_node_accelerator(None, {})[1] == count
+
+
+class Nvml:
+    """As NVIDIA's library, of two cards; some of its answers are bytes."""
+
+    def __getattr__(self, name: str) -> Any:
+        answers: dict[str, Any] = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlSystemGetDriverVersion": lambda: b"580.65",
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetHandleByUUID": lambda uuid: {UUID.encode(): 1}[uuid],
+            "nvmlDeviceGetName": lambda card: ["NVIDIA H200", b"NVIDIA L4"][card],
+            "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=[150_000_000_000, 24 * 2**30][card]),
+        }
+        return answers[name]
+
+
+@pytest.mark.parametrize(
+    ("visible", "cards"),
+    [
+        (None, ["NVIDIA H200 (139.7 GiB, driver 580.65)", "NVIDIA L4 (24.0 GiB, driver 580.65)"]),
+        ("1", ["NVIDIA L4 (24.0 GiB, driver 580.65)"]),
+        (UUID, ["NVIDIA L4 (24.0 GiB, driver 580.65)"]),
+        ("GPU-unknown", []),
+    ],
+)
+def test_cards_are_named_with_memory_and_driver(monkeypatch, visible, cards):
+    import ray._private.thirdparty as thirdparty
+
+    monkeypatch.setattr(thirdparty, "pynvml", Nvml(), raising=False)
+    monkeypatch.setitem(sys.modules, "ray._private.thirdparty.pynvml", Nvml())
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cards_here() == cards
+
+
+def test_the_manifest_counts_cards_of_a_kind_and_tells_a_number_where_no_driver_does(monkeypatch):
+    answers: dict[str, Any] = {"a": ["H200"] * 4, "b": ["H200"] * 4 + ["L4"], "c": [], "d": OSError("gone")}
+    monkeypatch.setattr(gpus, "on_every_node", lambda _: answers)
+    assert gpus_in_words(EIGHT_GPUS) == ["8 x H200", "1 x L4"]
+    answers.clear()
+    assert gpus_in_words(EIGHT_GPUS) == ["8 GPUs"]
+    assert gpus_in_words(LAPTOP) == []
