@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.search.nodes import living_nodes
+from raycnn.slots.interfaces import interface_of, use_interface_of
 
 SIZES = {"gloo": (2**10, 2**16, 2**20, 2**24, 2**26), "nccl": (2**10, 2**20, 2**24, 2**28, 2**30)}
 WORTHWHILE = {"NVLink": 100e9, "P2P": 10e9, "SHM": 3e9, "IB": 5e9}  # bytes/s that each gives at least, when healthy
@@ -90,6 +91,7 @@ class _Rank:
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def join(self, meeting: str) -> None:
+        import ray
         import torch
 
         from raycnn.slots.loopback import on_loopback, store
@@ -101,6 +103,8 @@ class _Rank:
         if on_loopback():
             port = int(meeting.rpartition(":")[2])
             place = {"store": store(port, self._rank, self._size, timedelta(seconds=START_S))}
+        else:
+            use_interface_of(ray.util.get_node_ip_address())  # as the ranks of a trial
         torch.distributed.init_process_group(self._backend, rank=self._rank, world_size=self._size, **place)
 
     def all_reduce(self, size: int) -> float:
@@ -137,7 +141,7 @@ class _Rank:
         import ray
 
         address = ray.util.get_node_ip_address()
-        name = _interface_of(address)
+        name = interface_of(address)
         speed = _speed_of(name)
         return f"socket, {name or address}", 0.3 * speed if speed else None
 
@@ -154,16 +158,6 @@ def nccl_transport(log: str) -> tuple[str, float | None]:
     if re.search(r"\bNVL\[|NVLS|NVLink", log):
         return "P2P over NVLink", WORTHWHILE["NVLink"]
     return ("P2P over PCIe", WORTHWHILE["P2P"]) if "P2P" in ways else ("unknown", None)
-
-
-def _interface_of(address: str) -> str:
-    """The network interface with this IPv4 address; empty if there is none."""
-    import psutil  # pyright: ignore[reportMissingModuleSource] Ray brings it
-
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address == address for one in addresses):
-            return name
-    return ""
 
 
 def _speed_of(interface: str) -> float | None:

@@ -163,7 +163,7 @@ def _train(
         return
     with (
         ThreadPoolExecutor(most, thread_name_prefix="final") as threads,  # they end when the pool has
-        SlotPool(WORKLOAD, shape, run / "tune" / "slots", on_loss=observer.warning) as pool,
+        SlotPool(WORKLOAD, shape, run / "tune" / "slots", on_news=observer.warning) as pool,
     ):
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
@@ -228,7 +228,7 @@ def _jobs(spec: SearchSpec, left: int) -> int:
 
 def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: Any, stop: threading.Event) -> None:
     """Slots come as nodes come, and those that will not be needed again go, so that the cluster can take their nodes
-    back. A lost node's slots wait for resources by themselves. The user hears of those that cannot train."""
+    back. A lost node's slots wait for resources by themselves."""
     from ray.exceptions import RayError
 
     from raycnn.search.resources import cluster_resources, slot_count
@@ -237,8 +237,6 @@ def _follow_cluster(pool: Any, spec: SearchSpec, shape: Any, most: int, gauged: 
         with contextlib.suppress(RayError):  # the pool is closing
             pool.grow(min(slot_count(spec.trainer, shape, cluster_resources(spec.trainer)), most))
             pool.retire_idle(_jobs(spec, spec.search.trials - gauged.finished))
-            for line in pool.news():
-                gauged.warning(line)
 
 
 def _header(

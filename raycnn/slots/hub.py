@@ -8,64 +8,41 @@ import asyncio
 import collections
 import contextlib
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from raycnn.slots.messages import Assignment, Ended, Outcome, Report, Task
+from raycnn.slots.messages import Assignment, Ended, Outcome, Phase, Report, Task
+from raycnn.slots.records import Slot, Ticket
 
 START_S = 20.0  # how long a starting slot makes others wait at most; it may be waiting for resources
 POLL_S = 5.0  # longest silence of a long poll
 REST_S = 60.0  # how long a slot takes no task whose node could not train
 PEERS_S = 2.0  # how long the ranks of a group may differ in leaving a task before a missing one is looked after
-
-
-@dataclass(eq=False)
-class _Ticket:
-    """A submitted task."""
-
-    task: Task
-    messages: list[Report | Outcome] = field(default_factory=list)  # without the acknowledged ones
-    acknowledged: int = 0  # messages that the submitter has seen and thought about
-    over: bool = False  # its last message is an outcome
-    step: int = -1
-    attempts: int = 0
-    stop: bool = False
-    seen: float = field(default_factory=time.monotonic)  # when its submitter last asked
-
-    @property
-    def sent(self) -> int:
-        return self.acknowledged + len(self.messages)
-
-
-@dataclass(eq=False)
-class _Slot:
-    generation: str | None = None  # the worker group attached now; None: it is starting
-    left: set[str] = field(default_factory=set)  # generations that must not come back
-    starts: int = 0  # worker groups started since one was last prepared
-    served: int = 0  # tasks of this generation
-    key: int = 0
-    ticket: _Ticket | None = None
-    progress: float = 0.0
-    workers: dict[int, Any] = field(default_factory=dict)  # rank -> its Train worker actor
-    ended: dict[int, Ended] = field(default_factory=dict)
-    retiring: bool = False
-    unprepared: str = ""  # why its workers cannot prepare
-    unfit: str = ""  # why its node cannot train
-    rests_until: float = 0.0  # an unfit slot stays on its node, or the next one would come there, and takes no task
+IDLE_S = 120.0  # without any worker, after which the user hears what is waited for
 
 
 class Hub:
-    """See the module. `size`: ranks per slot; the other limits are those of spec.Trainer."""
+    """See the module. `size`: ranks per slot; `start_s`: for each phase of a start; `needs`: a slot's resources, in
+    words; the other limits are those of spec.Trainer."""
 
-    def __init__(self, size: int, hang_s: float, recycle_after: int | None, lease_s: float = 60.0, max_starts: int = 4):
+    def __init__(
+        self,
+        size: int,
+        hang_s: float,
+        recycle_after: int | None,
+        lease_s: float = 60.0,
+        start_s: float = 120.0,
+        needs: str = "",
+        max_starts: int = 3,
+    ):
         self.size, self.hang_s, self.lease_s, self.max_starts = size, hang_s, lease_s, max_starts
+        self.start_s, self.needs, self.idle_since = start_s, needs, time.monotonic()
         self.recycle_after = recycle_after or float("inf")
-        self.slots: dict[int, _Slot] = {}
-        self.tickets: dict[int, _Ticket] = {}
-        self.queue: collections.deque[_Ticket] = collections.deque()
+        self.slots: dict[int, Slot] = {}
+        self.tickets: dict[int, Ticket] = {}
+        self.queue: collections.deque[Ticket] = collections.deque()
         self.submitted, self.keys, self.closed = 0, 0, False
         self.lost = ""  # why there is no slot left
         self.news: list[str] = []
@@ -80,7 +57,7 @@ class Hub:
             for old in self.tickets.values():
                 if old.task.name == task.name and not old.over:
                     self._stop(old)
-            ticket = _Ticket(task)
+            ticket = Ticket(task)
             number, self.submitted = self.submitted, self.submitted + 1
             self.tickets[number] = ticket
             self.queue.append(ticket)
@@ -115,16 +92,35 @@ class Hub:
                 self._stop(ticket)
 
     # ---------------------------------------------------------------- ranks
-    async def join(self, slot: int, generation: str, rank: int, worker: Any) -> bool:
-        """Called by each rank of a new worker group; False: leave."""
+    async def join(self, slot: int, generation: str, rank: int, worker: Any, host: str) -> bool:
+        """Called by each rank of a new worker group, first of all; False: leave."""
         async with self.changed:
             s = self.slots.get(slot)
             if s is None or generation in s.left or self.closed or s.retiring:
                 return False
             if s.generation != generation:
-                self._attach(slot, s, generation)
-            s.workers[rank] = worker
-            return s.starts <= self.max_starts
+                self._attach(s, generation)
+            s.workers[rank], s.hosts[rank] = worker, host
+            s.phases[rank] = ("starting", time.monotonic())
+            self.changed.notify_all()
+            return True
+
+    async def begins(self, slot: int, generation: str, rank: int, phase: Phase) -> None:
+        """How far a rank's start is."""
+        s = self.slots.get(slot)
+        if s and s.generation == generation:
+            s.phases[rank] = (phase, time.monotonic())
+
+    async def cannot_start(self, slot: int, generation: str, reason: str, for_good: bool = False) -> None:
+        """A rank's start failed. for_good: another group would fare no better, the slot leaves."""
+        async with self.changed:
+            s = self.slots.get(slot)
+            if s is None or s.generation != generation:
+                return
+            s.failure = s.failure or reason
+            if for_good:
+                s.hopeless, s.retiring = s.failure, True
+                self._drop_group(slot, s, kill=True)  # or its peers would wait for it
 
     async def prepared_with(self) -> tuple[Any] | None:
         """What the driver posted for `Workload.prepare`; waits for it. None: the slots close before."""
@@ -132,20 +128,17 @@ class Hub:
             await self._wait(lambda: self.preparation is not None or self.closed)
             return self.preparation
 
-    async def cannot_prepare(self, slot: int, reason: str) -> None:
-        """A rank's `prepare` raised: another group would fare no better, the slot leaves."""
-        async with self.changed:
-            s = self.slots[slot]
-            s.unprepared, s.retiring = s.unprepared or reason, True
-            self.changed.notify_all()
-
-    async def next(self, slot: int, generation: str, last: int) -> Assignment | None:
+    async def next(self, slot: int, generation: str, rank: int, last: int) -> Assignment | None:
         """The assignment after `last`; waits for it. None: leave."""
         async with self.changed:
-            s = self.slots[slot]
-            if s.starts:
+            s = self.slots.get(slot)
+            if s is None or s.generation != generation:
+                return None
+            s.phases[rank] = ("ready", time.monotonic())
+            if not s.ready and all(s.phases.get(peer, ("",))[0] == "ready" for peer in range(self.size)):
+                s.ready, s.failed, s.failure = True, 0, ""
                 self._note(slot, "ready")
-            s.starts = 0
+                self._dispatch()
             await self._wait(
                 lambda: s.generation != generation or (s.ticket and s.key > last) or self.closed or s.retiring
             )
@@ -203,7 +196,7 @@ class Hub:
     # ---------------------------------------------------------------- the driver
     async def add_slot(self, slot: int) -> None:
         async with self.changed:
-            self.slots[slot] = _Slot()
+            self.slots[slot] = Slot()
             self.lost = ""
 
     async def joined(self, slot: int) -> None:
@@ -217,7 +210,7 @@ class Hub:
         async with self.changed:
             staying = [slot for slot, s in self.slots.items() if not s.retiring]
             free = [slot for slot in staying if not self.slots[slot].ticket]
-            free.sort(key=lambda slot: self.slots[slot].generation is not None and not self.slots[slot].starts)
+            free.sort(key=lambda slot: self.slots[slot].generation is not None and self.slots[slot].ready)
             leaving = free[: max(0, len(staying) - keep)]
             for slot in leaving:
                 self.slots[slot].retiring = True
@@ -229,21 +222,41 @@ class Hub:
             self.preparation = (preparation,)
             self.changed.notify_all()
 
-    async def slot_gone(self, slot: int, reason: str) -> str:
-        """The slot's trainer has ended. Another slot takes its task; without any, all tasks stop, with the reason.
+    async def group_gone(self, slot: int, reason: str) -> bool:
+        """The slot's worker group has ended or could not be made; True: it shall have another."""
+        async with self.changed:
+            s = self.slots.get(slot)
+            if s is None:
+                return False
+            s.failure = s.failure or reason
+            self._give_back(s, s.failure)
+            if s.generation:
+                s.left.add(s.generation)
+            s.generation, was_ready, s.ready = None, s.ready, False
+            again = not (self.closed or s.retiring)
+            if again and not was_ready:
+                s.failed += 1
+                again = s.failed < self.max_starts
+                if again:
+                    self.news.append(f"slot {slot} did not start, {s.failed} of {self.max_starts} tries: {s.failure}")
+                else:
+                    s.hopeless, s.retiring = s.failure, True
+            s.failure = ""
+            self._dispatch()
+            return again
 
-        Why it is gone; "" where it was asked to retire.
-        """
+    async def slot_gone(self, slot: int, reason: str) -> None:
+        """The slot's trainer has ended. Another slot takes its task; without any, all tasks stop, with the reason."""
         async with self.changed:
             s = self.slots.pop(slot, None)
-            asked = s is not None and s.retiring and not s.unprepared
-            reason = (s and s.unprepared) or reason
-            if s and s.ticket and not s.ticket.over:
-                self.queue.appendleft(s.ticket)
+            if s:
+                reason = s.hopeless or reason
+                self._give_back(s, reason)
+                if s.hopeless or not s.retiring:
+                    self.news.append(f"slot {slot} is gone: {reason}")
             if not self.slots:
                 self._lose(reason)
             self._dispatch()
-            return "" if asked else reason
 
     async def close(self) -> None:
         """Stops all tasks; ranks leave when theirs has stopped."""
@@ -256,7 +269,7 @@ class Hub:
     async def look_after(self) -> None:
         """Runs for ever: ends tasks whose submitter is gone, and groups that make no progress."""
         while not self.closed:
-            await asyncio.sleep(min(self.lease_s, self.hang_s) / 8)
+            await asyncio.sleep(min(self.lease_s, self.hang_s, self.start_s) / 8)
             now = time.monotonic()
             async with self.changed:
                 for number, ticket in list(self.tickets.items()):
@@ -264,6 +277,14 @@ class Hub:
                         self._stop(ticket)
                         if ticket.over:
                             del self.tickets[number]
+                if not self.slots or self.lost or any(s.generation for s in self.slots.values()):
+                    self.idle_since = now
+                elif now - self.idle_since > IDLE_S:
+                    self.idle_since = float("inf")  # said once
+                    self.news.append(
+                        f"no worker yet in {IDLE_S:g} s: a slot needs {self.needs}. ray status says who has them"
+                    )
+                    self.changed.notify_all()
                 for slot, s in self.slots.items():
                     if s.rests_until and now > s.rests_until:
                         s.rests_until = 0.0
@@ -272,41 +293,54 @@ class Hub:
                         self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
                         s.ticket = None
                         self._drop_group(slot, s, kill=True)
+                    if s.generation and not s.ready and (late := s.late(now, self.size, self.start_s, self.hang_s)):
+                        s.failure = s.failure or late
+                        self._drop_group(slot, s, kill=True)
 
     async def ready_slots(self) -> int:
         """How many slots have a worker group and can train."""
-        return sum(1 for s in self.slots.values() if s.generation and not s.starts and not s.rests_until)
+        return sum(1 for s in self.slots.values() if s.generation and s.ready and not s.rests_until)
 
     async def take_news(self) -> list[str]:
-        """What the user should hear of, once."""
-        news, self.news = self.news, []
-        return news
+        """What the user should hear of, once; waits for it, at most POLL_S."""
+        async with self.changed:
+            await self._wait(lambda: self.news or self.closed, POLL_S)
+            news, self.news = self.news, []
+            return news
 
     async def events(self) -> list[tuple[float, int, str, str]]:
         return self.log
 
     # ---------------------------------------------------------------- state
-    def _attach(self, slot: int, s: _Slot, generation: str) -> None:
-        """A new worker group; the task in which the group before died goes on with it."""
+    def _attach(self, s: Slot, generation: str) -> None:
+        """A new worker group, which has to start before it takes a task."""
+        self._give_back(s, s.failure)
         if s.generation:
             s.left.add(s.generation)
-        s.generation, s.starts, s.served, s.workers, s.ended = generation, s.starts + 1, 0, {}, {}
-        if ticket := s.ticket:
-            s.ticket = None
-            if ticket.stop:
-                self._finish(ticket, Outcome("stopped"))
-            elif ticket.attempts > ticket.task.retries:
-                self._finish(ticket, Outcome("failed", f"its workers died {ticket.attempts} times"))
-            elif not ticket.over:
-                self._assign(slot, s, ticket)
-        self._dispatch()
+        s.generation, s.ready, s.failure, s.served, s.workers, s.ended = generation, False, "", 0, {}, {}
+        s.phases = {rank: ("joining", time.monotonic()) for rank in range(self.size)}
+        s.hosts = {}
 
-    def _settle(self, slot: int, s: _Slot, ended: Ended, a_rank_died: bool) -> None:
+    def _give_back(self, s: Slot, reason: str) -> None:
+        """The task in which the slot's group died goes on with the next one that is free."""
+        ticket, s.ticket = s.ticket, None
+        if ticket is None or ticket.over:
+            return
+        if ticket.stop:
+            self._finish(ticket, Outcome("stopped"))
+        elif ticket.attempts > ticket.task.retries:
+            why = f", at last: {reason}" if reason else ""
+            self._finish(ticket, Outcome("failed", f"its workers died {ticket.attempts} times{why}"))
+        else:
+            self.queue.appendleft(ticket)
+
+    def _settle(self, slot: int, s: Slot, ended: Ended, a_rank_died: bool) -> None:
         """Decides what a task's end means, when its ranks have left it or a missing one was looked after."""
         ticket = s.ticket
         assert ticket
         alike = len({(e.status, e.collectives) for e in s.ended.values()}) == 1
-        clean = alike and len(s.ended) == self.size and s.served < self.recycle_after
+        usable = all(e.usable for e in s.ended.values())
+        clean = alike and usable and len(s.ended) == self.size and s.served < self.recycle_after
         self._note(slot, "end")
         unfit = [e.reason for e in s.ended.values() if e.status == "unfit"]
         unfit_everywhere = [e.reason for e in s.ended.values() if e.status == "unfit everywhere"]
@@ -325,10 +359,10 @@ class Hub:
             self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
             s.ticket, s.ended = None, {}
         if not clean:
-            self._drop_group(slot, s, kill=not alike or bool(a_rank_died))
+            self._drop_group(slot, s, kill=not (alike and usable) or a_rank_died)
         self._dispatch()
 
-    def _rest(self, slot: int, s: _Slot, reason: str) -> None:
+    def _rest(self, slot: int, s: Slot, reason: str) -> None:
         """Its node gets no task for a while."""
         if not s.unfit:
             self.news.append(f"slot {slot} rests: {reason}")
@@ -341,7 +375,7 @@ class Hub:
             self._finish(ticket, Outcome("stopped", reason))
             ticket.stop = True
 
-    def _drop_group(self, slot: int, s: _Slot, kill: bool) -> None:
+    def _drop_group(self, slot: int, s: Slot, kill: bool) -> None:
         """Ray Train starts another group. `kill` where a rank may hang in a collective and cannot leave by itself."""
         assert s.generation
         self._note(slot, "drop")
@@ -355,7 +389,7 @@ class Hub:
     def _dispatch(self) -> None:
         busy = {s.ticket.task.name for s in self.slots.values() if s.ticket}
         for slot, s in self.slots.items():
-            if not s.generation or s.ticket or s.retiring or s.rests_until:
+            if not (s.generation and s.ready) or s.ticket or s.retiring or s.rests_until:
                 continue
             ticket = next((t for t in self.queue if t.task.name not in busy), None)
             if ticket:
@@ -364,20 +398,20 @@ class Hub:
                 self._assign(slot, s, ticket)
         self.changed.notify_all()
 
-    def _assign(self, slot: int, s: _Slot, ticket: _Ticket) -> None:
+    def _assign(self, slot: int, s: Slot, ticket: Ticket) -> None:
         self.keys += 1
         s.key, s.ticket, s.ended, s.progress = self.keys, ticket, {}, time.monotonic()
         s.served += 1
         ticket.attempts += 1
         self._note(slot, "assign")
 
-    def _stop(self, ticket: _Ticket) -> None:
+    def _stop(self, ticket: Ticket) -> None:
         ticket.stop = True
         if ticket in self.queue:
             self._finish(ticket, Outcome("stopped"))
         self.changed.notify_all()
 
-    def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
+    def _finish(self, ticket: Ticket, outcome: Outcome) -> None:
         if not ticket.over:
             ticket.messages.append(outcome)
             ticket.over = True

@@ -1,13 +1,10 @@
 """A process group on one machine whose every socket is on the loopback interface. PyTorch's own meeting point listens
 on all interfaces and asks nobody who they are."""
 
-import importlib
 import os
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 ADDRESS = "127.0.0.1"
 
@@ -34,16 +31,3 @@ def use_interface() -> None:
     name = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(variable, name)
-
-
-def meet_here() -> None:
-    """In a process that is going to be a rank, before its process group is made."""
-    # Registering one anew is refused; and torch.distributed has a function of the module's name.
-    handlers = importlib.import_module("torch.distributed.rendezvous")._rendezvous_handlers
-    handlers["env"] = _rendezvous
-
-
-def _rendezvous(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, int]]:
-    settings = dict(parse_qsl(urlsplit(url).query))
-    rank, size = int(settings["rank"]), int(settings["world_size"])
-    yield store(int(os.environ["MASTER_PORT"]), rank, size, timeout), rank, size

@@ -41,14 +41,19 @@ class Outcome:
     reason: str = ""
 
 
+Phase = Literal["joining", "starting", "forming", "formed", "preparing", "ready"]  # of a rank's start, in this order
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one rank left a task. `collectives`: how many it had issued; equal counts mean that none is left waiting."""
+    """How one rank left a task. `collectives`: how many it had issued; equal counts mean that none is left waiting.
+    `usable`: whether this process can take another one; not after an error of CUDA's that stays."""
 
     status: Status
     reason: str
     collectives: int
     at: float  # seconds since the epoch
+    usable: bool = True
 
 
 class Link(Protocol):

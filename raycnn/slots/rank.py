@@ -4,21 +4,24 @@ An idle rank waits on the hub and never in a collective, so that idling has no t
 state: nothing of the task before is left but warm memory.
 """
 
+import contextlib
 import ctypes
+import functools
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from raycnn.slots.messages import Assignment, Ended, Report, StopTask, UnfitEverywhere, UnfitNode, Workload
+from raycnn.slots.messages import Assignment, Ended, Phase, Report, StopTask, UnfitEverywhere, UnfitNode, Workload
+from raycnn.slots.reasons import reason_of
 
 BEAT_S = 2.0
 
@@ -37,6 +40,10 @@ class _Place:
     rank: int
     size: int
     beaten: float = 0.0
+
+    def says(self, phase: Phase) -> None:
+        """How far this rank's start is."""
+        self.hub.begins.remote(self.slot, self.generation, self.rank, phase)
 
     def report(self, step: int, content: Any) -> None:
         import torch
@@ -59,26 +66,27 @@ class _Place:
 
 
 def rank_loop(config: dict[str, Any]) -> None:
-    """The train function of a slot's TorchTrainer. config: hub, slot, workload."""
+    """The train function of a slot's TorchTrainer. config: hub, slot, workload, start_s."""
     hub, slot, workload = config["hub"], config["slot"], config["workload"]
     _end_with_raylet()
     try:
         place = _take_place(hub, slot)
-        if place is None:
+        if place is None or not _start(place, config["start_s"]):
             return
         posted = ray.get(hub.prepared_with.remote())
         if posted is None:
             return
+        place.says("preparing")
         try:
             state = workload.prepare(*posted)
         except Exception as error:  # told to the driver; Ray Train would only try again
-            ray.get(hub.cannot_prepare.remote(slot, _one_line(error)))
+            ray.get(hub.cannot_start.remote(slot, place.generation, reason_of(error), for_good=True))
             return
         gc.collect()
         gc.freeze()  # imports and data are never scanned again: gc.collect between tasks falls from 0.27 s to nothing
         last = 0
         while True:
-            assignment: Assignment | None = ray.get(hub.next.remote(slot, place.generation, last))
+            assignment: Assignment | None = ray.get(hub.next.remote(slot, place.generation, place.rank, last))
             if assignment is None:
                 return
             last = assignment.key
@@ -94,7 +102,8 @@ def _end_with_raylet() -> None:
     Linux is asked for it too, for a call that holds Python's lock keeps a thread from watching."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2); stays while this thread, the slot's own, is there
-        ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
+        with contextlib.suppress(AttributeError, OSError):  # a C library without it
+            ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -105,17 +114,37 @@ def _watch_parent(parent: int) -> None:
 
 
 def _take_place(hub: Any, slot: int) -> _Place | None:
+    """Before anything that can fail or hang, so that the hub can say what did."""
     import ray.train
-    import torch.distributed as dist
+
+    from raycnn.slots.group import generation
 
     context = ray.train.get_context()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    names = [uuid.uuid4().hex]
-    if size > 1:
-        dist.broadcast_object_list(names, 0, device=_device())
+    place = _Place(hub, slot, generation(), context.get_world_rank(), context.get_world_size())
     worker = ray.get_runtime_context().current_actor
-    joined = ray.get(hub.join.remote(slot, names[0], rank, worker))
-    return _Place(hub, slot, names[0], rank, size) if joined else None
+    joined = ray.get(hub.join.remote(slot, place.generation, place.rank, worker, socket.gethostname()))
+    return place if joined else None
+
+
+def _start(place: _Place, limit_s: float) -> bool:
+    """The device and the process group; False where the slot cannot have them. Raises BrokenGroup where another worker
+    group may fare better."""
+    from raycnn.slots import devices, group
+
+    cannot = functools.partial(place.hub.cannot_start.remote, place.slot, place.generation)
+    try:
+        device = devices.own_device()
+        place.says("forming")
+        group.form(device, place.rank, place.size, limit_s)
+        place.says("formed")
+    except devices.UnusableGpu as error:
+        ray.get(cannot(str(error), for_good=True))
+        return False
+    except Exception as error:
+        reason = f"rank {place.rank} of {place.size} on {socket.gethostname()}: {reason_of(error)}"
+        ray.get(cannot(reason))
+        raise BrokenGroup(reason) from error
+    return True
 
 
 def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) -> Ended:
@@ -123,9 +152,9 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
 
     place.beaten = 0.0
     _title(f"{assignment.task.name} rank {place.rank}")
-    torch.manual_seed(assignment.task.seed)  # for a user's code that draws from the global generator
     status, reason, at = "done", "", 0.0
     try:
+        torch.manual_seed(assignment.task.seed)  # for a user's code that draws from the global generator
         workload.run(assignment.task.payload, state, place)
     except StopTask:
         status = "stopped"
@@ -133,19 +162,21 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
         status, reason, at = "unfit", str(error), time.time()
     except UnfitEverywhere as error:
         status, reason, at = "unfit everywhere", str(error), time.time()
-    except Exception as error:  # whatever a task raises fails that task, not the slot
-        status, reason, at = "failed", _one_line(error), time.time()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    except (Exception, SystemExit) as error:  # whatever a task raises fails that task, not the slot
+        status, reason, at = "failed", reason_of(error), time.time()
+    collectives, usable = 0, True
+    try:
+        gc.collect()
+        collectives = _collectives(place.size)
+        if _device().type == "cuda":
+            torch.cuda.synchronize()  # an error of its kernels may be known only now, and is for ever
+            torch.cuda.empty_cache()
+    except Exception as error:
+        usable = False
+        if status == "done":
+            status, reason, at = "failed", reason_of(error), time.time()
     _title(f"slot-{place.slot} rank {place.rank} (idle)")
-    return Ended(status, reason, _collectives(place.size), at)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return f"{name}: {text[:500]}" if text else name
+    return Ended(status, reason, collectives, at, usable)
 
 
 def _collectives(size: int) -> int:
@@ -163,6 +194,7 @@ def _device() -> Any:
 def _title(text: str) -> None:
     """The process's title: what the dashboard's node page, ps and nvidia-smi show. After each call of the actor (Ray
     Train polls it) Ray sets the title to the name of its class, so that name is changed too."""
-    for actor in ray._private.worker.global_worker.actors.values():  # pyright: ignore private; there is one
-        type(actor).__name__ = text
-    ray._raylet.setproctitle(f"ray::{text}")  # pyright: ignore as Ray itself sets it
+    with contextlib.suppress(Exception):  # all of it is private to Ray, and only for the eye
+        for actor in ray._private.worker.global_worker.actors.values():  # pyright: ignore private; there is one
+            type(actor).__name__ = text
+        ray._raylet.setproctitle(f"ray::{text}")  # pyright: ignore as Ray itself sets it

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Ray with two CPUs, quiet."""
+    """Ray with two CPUs, quiet. It counts a GPU, also where there is none."""
     from raycnn.search.cluster import SETTINGS
 
     os.environ.update(SETTINGS)
@@ -23,7 +23,7 @@ def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(workloads)
-    ray.init("local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=2, num_gpus=1, log_to_driver=False, logging_level=logging.ERROR)
     yield ray
     ray.shutdown()
 

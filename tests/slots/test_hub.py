@@ -15,7 +15,7 @@ def deciding(story: Callable[[Hub], Awaitable[Any]], slots: int = 2, **options: 
         hub = Hub(1, 600.0, None, **options)
         for slot in range(slots):
             await hub.add_slot(slot)
-            assert await hub.join(slot, f"group-{slot}", 0, None)
+            assert await hub.join(slot, f"group-{slot}", 0, None, "here")
         return await asyncio.wait_for(story(hub), 20)
 
     return asyncio.run(told())
@@ -24,7 +24,7 @@ def deciding(story: Callable[[Hub], Awaitable[Any]], slots: int = 2, **options: 
 async def begins(hub: Hub, slot: int, last: int = 0) -> Any:
     """The assignment that a slot gets; None where it gets none now."""
     try:
-        return await asyncio.wait_for(hub.next(slot, f"group-{slot}", last), 0.2)
+        return await asyncio.wait_for(hub.next(slot, f"group-{slot}", 0, last), 0.2)
     except TimeoutError:
         return None
 

@@ -59,3 +59,45 @@ def _fail(how: str, directory: Path) -> None:
 
 
 WORKLOAD = Workload(prepare, run)
+
+
+def loop_whose_group_fails(config: dict[str, Any]) -> None:
+    """In place of rank_loop: where the ranks would meet there is somebody else."""
+    from raycnn.slots import group, rank
+
+    def form(*_: Any) -> None:
+        raise OSError(98, "Address already in use")
+
+    group.form = form
+    rank.rank_loop(config)
+
+
+def loop_whose_last_rank_hangs(config: dict[str, Any]) -> None:
+    """In place of rank_loop: the last rank never comes to the first all-reduce."""
+    from raycnn.slots import group, rank
+
+    original = group.form
+
+    def form(device: Any, place: int, size: int, limit_s: float) -> None:
+        if place == size - 1:
+            time.sleep(3600)
+        original(device, place, size, limit_s)
+
+    group.form = form
+    rank.rank_loop(config)
+
+
+class LoopThatNoWorkerCanRead:
+    """In place of rank_loop: as a module that is not installed on a worker's node."""
+
+    __name__ = "loop"
+
+    def __call__(self, config: dict[str, Any]) -> None:
+        raise AssertionError("it was read")
+
+    def __reduce__(self) -> Any:
+        return _not_here, ()
+
+
+def _not_here() -> None:
+    raise ModuleNotFoundError("No module named 'elsewhere'")
