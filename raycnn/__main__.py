@@ -1,5 +1,14 @@
-"""`python -m raycnn COMMAND`."""
+"""`python -m raycnn COMMAND`, and the script `raycnn`."""
 
-from raycnn.commands import main
+from raycnn import ending
 
-main()
+
+def main() -> None:
+    ending.leave_on_signals()
+    from raycnn import commands
+
+    commands.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 """The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
 
 import contextlib
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,10 +9,14 @@ from typing import NoReturn
 
 import typer
 
+from raycnn import ending
+from raycnn.ending import INTERRUPTED, SIGNALS
 from raycnn.errors import RaycnnError
 from raycnn.files import disk_fault, fault_words
+from raycnn.invocation import same_command
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR = 2
+_limit: ending.Limit | None = None
 
 
 def main() -> None:
@@ -45,8 +48,9 @@ def run(*commands: Callable[..., None]) -> NoReturn:
     )
     for command in commands:
         app.command()(command)
+    _interrupt_on_signals()
     try:
-        app()
+        app()  # by typer, a KeyboardInterrupt that comes so far is status 130
     except RaycnnError as error:
         for line in str(error).splitlines():
             print(f"raycnn: {line}", file=sys.stderr)
@@ -61,23 +65,37 @@ def run(*commands: Callable[..., None]) -> NoReturn:
 
 @contextlib.contextmanager
 def resumable(kept: str) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM end in what is kept, how to go on, and status 130."""
-    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT unless told
-        signal.signal(name, _interrupt)
+    """Within it, or in a function that it decorates, Ctrl-C and SIGTERM end in what is kept, how to go on, and status
+    130; so does this process a little later, whatever hangs."""
+    ending.how_to_go_on = f"{kept}. Resume with:\n  {same_command()}"
+    words = f"\nInterrupted; {ending.how_to_go_on}"
+    if _limit:
+        _limit.words = words
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nInterrupted; {kept}. Resume with:\n  {same_command()}", file=sys.stderr)
+        _close()
+        if _limit:
+            _limit.words = ""
+        print(words, file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
 
 
+def _interrupt_on_signals() -> None:
+    global _limit
+    _limit = ending.Limit()
+    for name in SIGNALS:
+        signal.signal(name, _interrupt)
+
+
 def _interrupt(*_: object) -> None:
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)  # what follows is quick, and a second Ctrl-C would only leave things behind
+    _close()
     raise KeyboardInterrupt
 
 
-def same_command() -> str:
-    """What was typed, to be typed again."""
-    module = {"tune.py": "raycnn.tune", "__main__.py": "raycnn"}.get(Path(sys.argv[0]).name)
-    return shlex.join([*(["python", "-m", module] if module else ["raycnn"]), *sys.argv[1:]])
+def _close() -> None:
+    """What follows has a limit, and a second Ctrl-C would only leave things behind."""
+    for name in SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
+    if _limit:
+        _limit.begin()

@@ -10,6 +10,7 @@ from raycnn.commands import resumable
 from raycnn.errors import DataError
 
 
+@resumable("nothing finished is lost")
 def ablate(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     data: Annotated[
@@ -30,6 +31,6 @@ def ablate(
     if not (run / "study.journal").exists():
         raise DataError(f"{run}: holds no search (no study.journal). Give the directory of a run.")
     console = Console()
-    with resumable("nothing finished is lost"), contextlib.closing(console):
+    with contextlib.closing(console):
         folder = train_and_score(run.absolute(), data, address, seeds, console)
     print("\n".join(effects_text(effects(folder))))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raycnn.robustness.generating import Generation, Kind
 
 
+@resumable("finished files are kept")
 def corrupt(
     out: Annotated[Path, typer.Option(help="Where the files are written; what is there is resumed.")],
     data: Annotated[
@@ -52,7 +53,7 @@ def corrupt(
     chosen = _chosen(set_, corruptions, frost_textures is not None)
     textures = read_textures(frost_textures) if frost_textures else None
     line = LiveLine()
-    with resumable("finished files are kept"), contextlib.closing(line):
+    with contextlib.closing(line):
         try:
             found = load(spec, local_root(data, spec, progress=line), line)
         except DataError as error:  # which knows a specification's words, but not this command's

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from raycnn.commands import resumable
+
 UNWELL = 1
 
 
+@resumable("nothing was changed")
 def doctor(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
     run: Annotated[Path, typer.Option(help="Where runs would lie; nodes that share it spare the network.")] = Path(

@@ -12,6 +12,7 @@ from raycnn.errors import SpecError
 from raycnn.spec.data import DataSpec
 
 
+@resumable("what has been downloaded is kept")
 def fetch(
     name: Annotated[str, typer.Argument(help="cifar10, cifar100, cifar10-c, cifar10-p or cifar100-c.")],
     data: Annotated[Path | None, typer.Option(help="Data directory. Default: ~/.cache/raycnn.")] = None,
@@ -31,7 +32,7 @@ def fetch(
         raise SpecError(f"{name}: is not known. Choose from {', '.join(names)}.")
     place = place_of(data)
     line = LiveLine()
-    with resumable("what has been downloaded is kept"), contextlib.closing(line):
+    with contextlib.closing(line):
         told = _images(name, place, line, url) if name in cifar.OFFICIAL else _benchmark(name, place, line, url)
     print(told)
 

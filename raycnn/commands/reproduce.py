@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from raycnn.commands import resumable
 from raycnn.errors import DataError
 
 
+@resumable("the run is as it was")
 def reproduce(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     trial: Annotated[int, typer.Argument(help="Number of the trial; 0 is the baseline.")],

@@ -9,6 +9,7 @@ from raycnn.commands import resumable
 from raycnn.errors import DataError, SpecError
 
 
+@resumable("what is scored is kept")
 def score(
     run: Annotated[Path, typer.Argument(help="Run directory with trained finals; with --model, where scores go.")],
     data: Annotated[
@@ -35,8 +36,7 @@ def score(
     """
     run = run.absolute()
     if model:
-        with resumable("what is scored is kept"):
-            _score_elsewhere(run, model, set_ or [], data, imagenet_c, device)
+        _score_elsewhere(run, model, set_ or [], data, imagenet_c, device)
         return
     if set_ or imagenet_c or device != "auto":
         raise SpecError(
@@ -47,7 +47,7 @@ def score(
     from raycnn.search.scoring import score_run
 
     if not (run / "finals" / "finalists.json").exists():
-        raise DataError(f"{run}: holds no trained finals (no finals/finalists.json). Run raycnn tune, or give --model.")
+        raise DataError(f"{run}: holds no trained finals (no finals/finalists.json). Search first, or give --model.")
     if not plain:
         cluster.prepare_environment(run / "raycnn.log")
     cluster.connect(address)

@@ -10,6 +10,7 @@ from raycnn.errors import SpecError
 from raycnn.spec.reading import read_recipe
 
 
+@resumable("finished epochs are kept")
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), such as search_spaces/recipes/cutout.yaml.")],
     data: Annotated[
@@ -36,9 +37,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     place = chosen_device(device)
-    with resumable("finished epochs are kept"):
-        root = local_root(data, spec.data, beside_data(spec.scoring))
-        measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
+    root = local_root(data, spec.data, beside_data(spec.scoring))
+    measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
     print("\n".join(["", *comparison(spec, measured)]))
 
 

@@ -11,6 +11,7 @@ import typer
 
 from raycnn.commands import resumable
 from raycnn.errors import RaycnnError, SpecError
+from raycnn.invocation import command
 from raycnn.search.mirror import working_directory
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals, SearchSpec
@@ -18,6 +19,7 @@ from raycnn.spec.space import FloatRange, IntRange, parameters
 from raycnn.storage import is_uri
 
 
+@resumable("nothing finished is lost")
 def tune(
     space: Annotated[Path | None, typer.Argument(help="Search space file (YAML).", show_default=False)] = None,
     data: Annotated[
@@ -48,7 +50,7 @@ def tune(
         print(json.dumps(json_schema(), indent=2))
         return
     if space is None:
-        raise SpecError("SPACE.yaml is missing. Start with: python -m raycnn.tune search_spaces/quickstart.yaml")
+        raise SpecError(f"SPACE.yaml is missing. Start with: {command('tune', 'search_spaces/quickstart.yaml')}")
     overrides = [*(set_ or []), *([f"search.trials={trials}"] if trials is not None else [])]
     spec = read_search(space, overrides)
     from raycnn.data.remote import full_place
@@ -84,7 +86,7 @@ def _search(
     from raycnn.search.run import Request, run_search
 
     console = Console()
-    with resumable("nothing finished is lost"), contextlib.closing(console):
+    with contextlib.closing(console):
         report = run_search(Request(spec, directory, place, address, earlier, time_budget_s, uri), console)
     print(f"Report: {report}")
 

@@ -1,6 +1,5 @@
 """`raycnn watch`: the report of a run, live, in a browser."""
 
-import contextlib
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,7 @@ def watch(
         server = ReportServer(run.absolute(), port)
     except OSError as error:
         raise RaycnnError(f"--port {port}: {error.strerror}. Give another, or none.") from error
-    with server, contextlib.suppress(KeyboardInterrupt):
+    with server:
         address = f"http://127.0.0.1:{server.port}"
         print(
             f"{address}  (from elsewhere: ssh -L {server.port}:127.0.0.1:{server.port} HOST; Ctrl-C ends it)",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raycnn.errors import DataError
+from raycnn.invocation import command
 from raycnn.reporting.results import read_run
 from raycnn.robustness.results import Outcomes, Row, read_outcomes, read_rows
 from raycnn.robustness.summary import Measure, measures, models
@@ -59,7 +60,7 @@ def compare_runs(runs: Sequence[Path], only: Sequence[str] = ()) -> Compared:
 def _rows(run: Path) -> Sequence[Row]:
     rows = read_rows(run)
     if rows is None:
-        raise DataError(f"{run}: nothing was scored there (no robustness.parquet). Run: raycnn score {run}")
+        raise DataError(f"{run}: nothing was scored there (no robustness.parquet). Run: {command('score', run)}")
     return rows
 
 

@@ -17,6 +17,7 @@ from raycnn.data.cifar import OFFICIAL
 from raycnn.data.dataset import DataSet, ImageSet, test_files
 from raycnn.data.folder import TEST_FOLDERS
 from raycnn.errors import DataError, SpecError
+from raycnn.invocation import command
 from raycnn.robustness import adaptation, attacks, evaluate
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_corruptions, open_perturbations
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
@@ -104,7 +105,7 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
             raise SpecError(f"score: {score} belongs to {benchmark.data}, the data are {data.name}. Write generated-c.")
         directory = given[score] or home / benchmark.folder
         if not directory.is_dir():
-            get = "" if score == "imagenet-c" else f"Get it (raycnn fetch {score}), name"
+            get = "" if score == "imagenet-c" else f"Get it ({command('fetch', score)}), name"
             missing.append(
                 f"{directory}: no such directory, and {score} is to be scored. {get or 'Name'} its place "
                 f"({score.replace('-', '_')}: DIR), or take {score} out of score."

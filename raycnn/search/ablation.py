@@ -126,7 +126,7 @@ def ablate(run: Path, data: str | None, address: str | None, seeds: int, observe
             from raycnn.search.scoring_job import score_as_job
 
             observer.phase("scoring")
-            score_as_job(folder, connected.dashboard, root, observer.message)
+            score_as_job(folder, connected, root, observer.message)
         finally:
             cluster.disconnect()
         finish_manifest(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import ClusterError
+from raycnn.search import daemons
 from raycnn.search.local_ray import START_S, local_ray
 from raycnn.search.token import has_usual_token
 
@@ -35,14 +36,20 @@ SETTINGS = {
 _ours = contextlib.ExitStack()
 """A Ray that this process has started; it ends when this is closed."""
 
+_watch: daemons.Watch | None = None
+"""Over the Ray that is connected."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process.
+    """address: host:port of its control (GCS), which is its alone: `auto` may be another Ray of this machine.
+
+    dashboard: host:port of Ray's dashboard, where the Job API listens too. ours: started by this process.
 
     new_token: a file that this process has written, with the token that dashboard and Job API ask for.
     """
 
+    address: str
     dashboard: str
     ours: bool
     new_token: Path | None = None
@@ -65,6 +72,8 @@ def connect(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`. Raises ClusterError."""
     import ray
 
+    if address == "auto":
+        address = _cluster_of_this_job() or address
     if address and has_usual_token() and "RAY_AUTH_MODE" not in os.environ:
         # Where there is a token `ray start` asks for it, but ray.init does not send it.
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -100,7 +109,24 @@ def connect(address: str | None) -> Cluster:
         logger.handlers, logger.propagate = [], True
     # Without asking log_to_driver, Ray prints what its daemons report as errors.
     ray._private.worker.print_to_stdstream = _log_daemon  # pyright: ignore private
-    return Cluster(dashboard=context.dashboard_url or "", ours=address is None, new_token=new_token)
+    found = ray.get_runtime_context().gcs_address
+    global _watch
+    _watch = daemons.Watch(daemons.own() if address is None else daemons.joined(found))
+    return Cluster(address=found, dashboard=context.dashboard_url or "", ours=address is None, new_token=new_token)
+
+
+def _cluster_of_this_job() -> str | None:
+    """The address of the cluster that runs this process as a job, where it does. Ray itself tells a job that of any
+    cluster that it finds on the machine (2.60); but above the job is a raylet, and that knows its own."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return None
+    process = os.getpid()
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        while (process := int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])) > 1:
+            for argument in Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0"):
+                if argument.startswith("--gcs-address="):
+                    return argument.partition("=")[2]
+    return None
 
 
 def _log_daemon(data: dict[str, Any], ignore_prefix: bool) -> None:
@@ -111,5 +137,7 @@ def disconnect() -> None:
     """Leave Ray; one that this process has started ends. After an error, Ray's last words are in our log."""
     import ray
 
+    if _watch:
+        _watch.end()  # before Ray's processes do
     _ours.__exit__(*sys.exc_info())
     ray.shutdown()

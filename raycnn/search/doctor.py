@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from raycnn.errors import ClusterError, RaycnnError, SpecError
+from raycnn.invocation import command
 from raycnn.search.cluster import Cluster
 from raycnn.search.nodes import gpus_by_node, nodes_without, on_every_node
 from raycnn.spec.data import DataSpec
+from raycnn.storage import is_uri
 
 PACKAGES = ("raycnn", "ray", "torch", "torchvision", "optuna", "numpy", "pyarrow")
 SKEW_S = 1.0  # of clocks; more makes logs and tables of several nodes misleading
@@ -199,24 +202,20 @@ def storage(run: Path, nodes: int) -> Finding:
 
 def storage_rates(place: str) -> tuple[float, float]:
     """Bytes/s of one file written through to the disk, and read again past the cache where the system allows that."""
-    path = Path(place) / f"doctor-{os.uname().nodename}-{os.getpid()}"
     content = os.urandom(STORAGE_BYTES)
-    try:
+    with tempfile.TemporaryFile(dir=place) as file:  # of no name: a worker that is killed leaves nothing
         began = time.perf_counter()
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
         written = time.perf_counter() - began
         began = time.perf_counter()
-        with path.open("rb") as file:
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            if file.read() != content:
-                raise OSError("reads other bytes than were written")
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        if file.read() != content:
+            raise OSError("reads other bytes than were written")
         return STORAGE_BYTES / written, STORAGE_BYTES / (time.perf_counter() - began)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def images(name: str, place: str) -> Finding:
@@ -231,7 +230,8 @@ def images(name: str, place: str) -> Finding:
     try:
         root = local_root(place, spec)
         if official and not cifar.is_complete(name, place_of(root)):
-            return Finding(what, f"{place}: not there, or not all of its files", f"Get it: raycnn fetch {name}")
+            get = command("fetch", name, *([] if is_uri(place) else ["--data", place]))
+            return Finding(what, f"{place}: not there, or not all of its files", f"Get it: {get}")
         data = load(spec, root)
     except RaycnnError as error:
         seen, _, mend = str(error).rpartition(". ")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import ClusterError
+from raycnn.search import daemons
 from raycnn.search.ray_logs import cause_of_death, keep_last_lines
 from raycnn.search.token import forget_token, provide_token
 from raycnn.slots import loopback
@@ -61,6 +62,7 @@ def local_ray(**options: Any) -> Iterator[LocalRay]:
         undo.callback(forget_token, place)
         try:
             _stay_on_loopback()
+            daemons.keep_apart()
             ports = _free_ports()
             # Ray Train's processes look for the cluster's address, and where there are several Rays find several.
             undo.enter_context(_environment(RAY_ADDRESS=f"{loopback.ADDRESS}:{ports[_CONTROL]}"))

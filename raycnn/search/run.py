@@ -121,7 +121,7 @@ def _search_and_score(request: Request, root: Path | None, images: "Future[Searc
             from raycnn.search.scoring_job import score_as_job
 
             observer.phase("scoring")
-            score_as_job(run, connected.dashboard, root, observer.message)
+            score_as_job(run, connected, root, observer.message)
     finally:
         ray_cluster.disconnect()
 

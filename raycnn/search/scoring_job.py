@@ -1,57 +1,100 @@
 """Submit the scoring of a run to its cluster through Ray's Job API, and stream what it says."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shlex
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import raycnn
+from raycnn import invocation
 from raycnn.errors import ClusterError
+from raycnn.search.cluster import Cluster
 
 AGENT_S = 60.0
+STOP_S = 6.0
 _USER_ERROR = 2  # of `raycnn score`: its last line says what is wrong
 
 
-def score_as_job(run: Path, dashboard: str, data_root: Path | None, on_line: Callable[[str], None]) -> None:
-    """Run `raycnn score RUN` as a job on the cluster whose dashboard is at host:port; returns when it has succeeded.
+def score_as_job(run: Path, cluster: Cluster, data_root: Path | None, on_line: Callable[[str], None]) -> None:
+    """Run `raycnn score RUN` as a job on the cluster; returns when it has succeeded. on_line: called from a thread.
 
-    An interrupt stops the job. Raises ClusterError with the job's error if it fails.
+    An interrupt stops the job. Raises ClusterError with the job's error if it fails, or if it cannot be followed.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    client = JobSubmissionClient(f"http://{dashboard}")
-    command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", "auto", "--plain"]
+    command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", cluster.address, "--plain"]
     if data_root:
         command += ["--data", str(data_root)]
+    again = f"Mend it, then run: {invocation.command('score', run)}"
+    job = f"raycnn-score-{uuid.uuid4().hex[:8]}"  # known before it is taken, so that an interrupt can stop it
     try:
-        job = submit_job(
-            client,
-            entrypoint=shlex.join(command),
-            metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
-            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-        )
-    except RuntimeError as error:
-        words = " ".join(str(error).split())[:200]
-        raise ClusterError(f"the scoring job was not taken: {words}. Run the same command again.") from error
-    last = [""]
-    try:
-        asyncio.run(_stream(client, job, lambda line: (last.__setitem__(0, line), on_line(line))))
-    except BaseException:
-        client.stop_job(job)
-        raise
-    status = client.get_job_status(job)
+        client = JobSubmissionClient(f"http://{cluster.dashboard}")
+        try:
+            submit_job(
+                client,
+                submission_id=job,
+                entrypoint=shlex.join(command),
+                metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
+                runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+            )
+            last = _follow(client, job, on_line)
+            status, info = client.get_job_status(job), client.get_job_info(job)
+        except KeyboardInterrupt:
+            _stop(client, job)
+            raise
+    except (RuntimeError, OSError) as error:  # of requests and of Ray's client, also where the dashboard is gone
+        words = " ".join(str(error).split())[:200].rstrip(".")
+        raise ClusterError(f"the scoring job {job}: {words}. {again}") from error
     if status != JobStatus.SUCCEEDED:
-        info = client.get_job_info(job)
-        told = last[0] if info.driver_exit_code == _USER_ERROR else ""  # else it is of progress
+        told = last if info.driver_exit_code == _USER_ERROR else ""  # else it is of progress
         words = told or _cause(info.message or "no reason is known")
-        raise ClusterError(
-            f"the scoring job {job} {status.lower()}: {words.rstrip('.')}. Mend it, then run: raycnn score {run}"
-        )
+        raise ClusterError(f"the scoring job {job} {status.lower()}: {words.rstrip('.')}. {again}")
+
+
+def _follow(client: Any, job: str, on_line: Callable[[str], None]) -> str:
+    """Hands on what the job says until it ends; its last line. In a thread, for what the stream still waits for when
+    it is interrupted is no matter of this one."""
+    last = [""]
+    failed: list[Exception] = []
+
+    def tell(line: str) -> None:
+        last[0] = line
+        on_line(line)
+
+    def follow() -> None:
+        try:
+            asyncio.run(_stream(client, job, tell))
+        except Exception as error:  # raised below, unless an interrupt came first
+            failed.append(error)
+
+    thread = threading.Thread(target=follow, daemon=True, name="scoring")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return last[0]
+
+
+def _stop(client: Any, job: str) -> None:
+    """Ends the job if it runs, and waits for that, but not for ever: the dashboard may be what hangs."""
+
+    def stop() -> None:
+        with contextlib.suppress(Exception):
+            client.stop_job(job)
+            while not client.get_job_status(job).is_terminal():
+                time.sleep(0.2)
+
+    thread = threading.Thread(target=stop, daemon=True, name="stop scoring")
+    thread.start()
+    thread.join(STOP_S)
 
 
 def _cause(message: str) -> str:

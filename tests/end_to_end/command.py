@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -31,21 +30,47 @@ finals: {top: 1, seeds: 2, score: [generated-c], generated: [gaussian_noise, bri
 """
 
 
-class Search:
-    """One run of the command. `space`: text of the file; further arguments as on the command line."""
+# Makes its standard input the terminal of its session, and becomes the command, which is in front there.
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
-    def __init__(self, directory: Path, *arguments: str, space: str = SPACE) -> None:
-        self.run = directory / "run"
-        file = directory / "space.yaml"
-        file.write_text(space)
-        self.output = directory / f"output-{time.monotonic_ns()}.txt"
-        self.started = time.monotonic()
-        command = [sys.executable, "-m", "raycnn.tune", str(file), "--run", str(self.run), *arguments]
+
+class Command:
+    """A command line in front of a terminal of its own, as in a shell: Ctrl-C and `signal` reach its whole process
+    group. What it prints goes to a file.
+
+    place: any path that its arguments name, by which its jobs are known. user: the number of another user.
+    """
+
+    def __init__(
+        self, place: Path, *command: str, environment: dict[str, str] | None = None, user: int | None = None
+    ) -> None:
+        self.place = place
+        self.output = place.parent / f"output-{time.monotonic_ns()}.txt"
+        self._terminal, inside = os.openpty()
         with self.output.open("w") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ON_TERMINAL, *command],
+                stdin=inside,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+        os.close(inside)
 
     def wait(self, timeout_s: float = 400) -> int:
-        return self.process.wait(timeout_s)
+        status = self.process.wait(timeout_s)
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
+        return status
 
     def text(self) -> str:
         return self.output.read_text()
@@ -59,8 +84,61 @@ class Search:
             time.sleep(0.1)
         return value
 
-    def kill(self, sig: int = signal.SIGKILL) -> None:
-        os.kill(self.process.pid, sig)
+    def ctrl_c(self) -> None:
+        """As the key: the kernel sends SIGINT to whatever is in front."""
+        os.write(self._terminal, b"\x03")
+
+    def signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """The driver alone, on the spot."""
+        self.process.kill()
+
+    def left(self) -> list[str]:
+        """The command lines of what is there of it: all that it has started is in its session, but for jobs, which
+        name the place."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                state = (folder / "stat").read_text().rpartition(")")[2].split()
+                line = (folder / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
+            except OSError:
+                continue
+            mine = int(state[3]) == self.process.pid or str(self.place) in line
+            if mine and state[0] not in "ZX" and int(folder.name) != os.getpid():
+                found.append(f"{folder.name} {line}")
+        return found
+
+    def ends(self, status: int, within_s: float = 60.0) -> float:
+        """After how many seconds it had ended, with that status, and nothing of it was left. A busy machine takes its
+        time, so the limit is not the one that a user sees."""
+        began = time.monotonic()
+        assert self.wait(within_s) == status, self.text()
+        ended = time.monotonic()
+        while (left := self.left()) and time.monotonic() - ended < 20:
+            time.sleep(0.2)
+        assert not left, self.text()
+        assert "Traceback" not in self.text(), self.text()
+        return ended - began
+
+
+class Search(Command):
+    """One run of the main command. `space`: text of the file; further arguments as on the command line."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        space: str = SPACE,
+        environment: dict[str, str] | None = None,
+        user: int | None = None,
+    ) -> None:
+        self.run = directory / "run"
+        file = directory / "space.yaml"
+        file.write_text(space)
+        command = (sys.executable, "-m", "raycnn.tune", str(file), "--run", str(self.run), *arguments)
+        super().__init__(self.run, *command, environment=environment, user=user)
 
     def trials(self) -> list[FrozenTrial]:
         return read_trials(self.run)
@@ -73,12 +151,4 @@ class Search:
     def processes(self, title: str) -> list[int]:
         """The process ids of its Ray processes with this in their title: all that Ray starts stays in the driver's
         session, also when the driver is dead, and no other search is in it."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            process = int(path.parent.name)
-            try:
-                if title in path.read_text(errors="replace") and os.getsid(process) == self.process.pid:
-                    found.append(process)
-            except OSError:
-                continue
-        return found
+        return [int(line.split()[0]) for line in self.left() if title in line]

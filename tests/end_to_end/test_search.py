@@ -214,7 +214,7 @@ def test_a_second_driver_on_the_same_run_is_refused_and_told_who_holds_it(tmp_pa
     assert second.wait() == 2
     assert f"is held by process {first.process.pid} on " in second.text()
     first.until(lambda: "\nsearch\n" in first.text())
-    first.kill(signal.SIGTERM)
+    first.signal(signal.SIGTERM)
     assert first.wait() == 130, first.text()
     assert not list(tmp_path.glob("run/*.part"))
 
@@ -222,7 +222,7 @@ def test_a_second_driver_on_the_same_run_is_refused_and_told_who_holds_it(tmp_pa
 def test_sigterm_while_ray_starts_is_an_interrupt(tmp_path: Path):
     search = Search(tmp_path)
     search.until(lambda: search.processes("/gcs_server"))
-    search.kill(signal.SIGTERM)
+    search.signal(signal.SIGTERM)
     assert search.wait() == 130, search.text()
     assert "Resume with:" in search.text()
 
@@ -270,7 +270,7 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     search = Search(tmp_path, *MORE)
     search.until(lambda: "\nsearch\n" in search.text())
     interrupted = time.monotonic()
-    search.kill(signal.SIGINT)
+    search.ctrl_c()
     assert search.wait() == 130, search.text()
     assert time.monotonic() - interrupted < 30
     assert "Resume with:\n  python -m raycnn.tune" in search.text()

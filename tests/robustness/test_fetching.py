@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from raycnn import commands
+from raycnn import commands, invocation
 from raycnn.data import download
 from raycnn.errors import DataError
 from raycnn.robustness import fetching
@@ -373,7 +373,8 @@ def test_interrupted_it_keeps_the_part_says_how_to_resume_and_resumes(tmp_path, 
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, (output, errors)
     assert errors == (
-        f"\nInterrupted; what has been downloaded is kept. Resume with:\n  raycnn fetch cifar10-c --data {tmp_path}\n"
+        "\nInterrupted; what has been downloaded is kept. Resume with:\n"
+        f"  {invocation.command('fetch', 'cifar10-c', '--data', tmp_path)}\n"
     )
     had = part.stat().st_size
     assert had >= 200_000

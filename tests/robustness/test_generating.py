@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from raycnn import invocation
 from raycnn.data.dataset import DataSet
 from raycnn.data.sources import load
 from raycnn.errors import DataError, RaycnnError, SpecError
@@ -336,9 +337,8 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to all processes
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.startswith(
-        "\nInterrupted; finished files are kept. Resume with:\n  python -m raycnn corrupt --name sha"
-    )
+    resume = invocation.command("corrupt", "--name", "shapes")
+    assert errors.startswith(f"\nInterrupted; finished files are kept. Resume with:\n  {resume} ")
     assert errors.count("\n") == 3
     assert {path.suffix for path in out.iterdir() if path.suffix == ".part"} == set()
     kept = (out / "gaussian_noise.npy").stat().st_mtime_ns

@@ -1,5 +1,6 @@
 """What is said of a scoring job that fails."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import ray.job_submission
 from ray.job_submission import JobStatus
 
 from raycnn.errors import ClusterError
+from raycnn.search.cluster import Cluster
 from raycnn.search.scoring_job import score_as_job
 
 PROGRESS = "raycnn: scoring 4 trainings on 25 sets\nraycnn: scored 12/25  cifar-10-c fog, about 3 min left\n"
@@ -25,11 +27,14 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
 def failed(monkeypatch: pytest.MonkeyPatch, code: int | None, log: str, message: str | None = None) -> str:
     """The error's text, of a job that ends with this exit code after this log."""
 
+    taken: list[dict[str, Any]] = []
+
     class Client:
         def __init__(self, _: str) -> None: ...
 
-        def submit_job(self, **_: Any) -> str:
-            return "job-1"
+        def submit_job(self, **job: Any) -> str:
+            taken.append(job)
+            return job["submission_id"]
 
         async def tail_job_logs(self, _: str):
             yield log
@@ -44,9 +49,11 @@ def failed(monkeypatch: pytest.MonkeyPatch, code: int | None, log: str, message:
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
     lines: list[str] = []
     with pytest.raises(ClusterError) as caught:
-        score_as_job(Path("/run"), "127.0.0.1:1", None, lines.append)
+        score_as_job(Path("/run"), Cluster("127.0.0.1:1", "127.0.0.1:2", ours=True), None, lines.append)
     assert lines[:2] == [line.removeprefix("raycnn: ") for line in PROGRESS.splitlines()]
     assert "\n" not in str(caught.value)
+    (job,) = taken
+    assert " score /run --address 127.0.0.1:1 " in job["entrypoint"]  # auto is any Ray of this machine
     return str(caught.value)
 
 
@@ -64,4 +71,7 @@ def failed(monkeypatch: pytest.MonkeyPatch, code: int | None, log: str, message:
 )
 def test_a_job_that_fails_is_explained_by_its_error_and_never_by_its_progress(monkeypatch, code, log, message, said):
     words = failed(monkeypatch, code, log, message)
-    assert words == f"the scoring job job-1 failed: {said}. Mend it, then run: raycnn score /run"
+    assert re.fullmatch(
+        rf"the scoring job raycnn-score-\w+ failed: {re.escape(said)}\. Mend it, then run: .* -m raycnn score /run",
+        words,
+    )
