@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from raycnn import storage
+from raycnn import ending, storage
 from raycnn.errors import ClusterError, RaycnnError
 from raycnn.files import PART, write_atomically
 from raycnn.search.hold import HOLDER, SILENCE_S, Hold
 
 JOURNAL, COPIES = "study.journal", "run.copies.json"
 PERIOD_S = 15.0
+LEAVE_S = 60.0  # for the last copy
 _TROUBLE = (*storage.TROUBLE, KeyError)  # of the file system, or of what somebody else has left at the URI
 _LEFT_HERE = ("run.lock", f"{JOURNAL}.lock", HOLDER, COPIES, "checkpoint.prev.pt")
 
@@ -49,6 +50,7 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
                 with _every_period(mirror.push_or_warn):
                     yield
             finally:
+                ending.allow(LEAVE_S)  # also after an interrupt
                 mirror.leave()
     finally:
         mirror.let_go()
