@@ -1,5 +1,6 @@
 """The search itself: Ray Tune drives the study's trials over the slots."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 
@@ -140,8 +142,9 @@ class _SlotCount:
             self._asked = time.monotonic()
             self._answer = self._pool.hub.ready_slots.remote()
         elif self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
-            ready: Any = ray.get(self._answer)
-            self._answer = None
-            self._on_ready(ready)
-            self._known = min(max(self._planned, ready), ready + self._pool.starters)
+            answer, self._answer = self._answer, None
+            with contextlib.suppress(RayActorError):  # the hub has died: each trial ends with that reason
+                ready: Any = ray.get(answer)
+                self._on_ready(ready)
+                self._known = min(max(self._planned, ready), ready + self._pool.starters)
         return self._known

@@ -5,14 +5,26 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from raycnn.slots.messages import Outcome, Report, Task
+from raycnn.slots.reasons import reason_of
 
 STAY_S = 15.0  # well within a lease
 
 
 def follow(hub: Any, task: Task) -> Generator[Report | Outcome]:
-    """The task's reports as they come, its outcome last. Leaving the iteration early stops the task."""
+    """The task's reports as they come, its outcome last. Leaving the iteration early stops the task.
+
+    Where the hub has died nobody can do any task, and that is no fault of this one.
+    """
+    try:
+        yield from _follow(hub, task)
+    except RayActorError as error:
+        yield Outcome("stopped", f"the process that hands tasks to the slots has died ({reason_of(error)})")
+
+
+def _follow(hub: Any, task: Task) -> Generator[Report | Outcome]:
     number = ray.get(hub.submit.remote(task))
     cursor, over = 0, False
     left = threading.Event()

@@ -232,8 +232,11 @@ class Hub:
             self._give_back(s, s.failure)
             if s.generation:
                 s.left.add(s.generation)
+            died = s.generation is not None  # else it was dropped here, for a reason that has been told
             s.generation, was_ready, s.ready = None, s.ready, False
             again = not (self.closed or s.retiring)
+            if again and was_ready and died:
+                self.news.append(f"slot {slot} lost its workers and starts others: {s.failure}")
             if again and not was_ready:
                 s.failed += 1
                 again = s.failed < self.max_starts

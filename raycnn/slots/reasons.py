@@ -12,7 +12,11 @@ def reason_of(error: BaseException) -> str:
     if not lines:
         return type(inner).__name__
     if isinstance(inner, RayError) or any(line.startswith("Traceback (most recent call last)") for line in lines):
-        return lines[-1][:_LONGEST]  # the end of a traceback, or of what Ray tells of a process that has died
+        if any("Worker unexpectedly exits" in line for line in lines):  # Ray goes on with a page of what may be
+            return "a process died suddenly: it was killed, by hand or for want of memory, or it crashed"
+        # The end of a traceback, or of what Ray tells of a process that has died; but where its memory monitor killed
+        # one, a table of processes and advice follow.
+        return next((line for line in lines if "low on memory" in line), lines[-1])[:_LONGEST]
     return f"{type(inner).__name__}: {' '.join(' '.join(lines).split())[:_LONGEST]}"
 
 

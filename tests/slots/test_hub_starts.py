@@ -153,6 +153,7 @@ def test_a_task_whose_workers_died_goes_on_at_once_on_another_slot(killed: list[
         assert (await second).task.name == "t"
         assert await hub.group_gone(1, "out of memory")
         assert await hub.pull(ticket, 0) == [Outcome("failed", "its workers died 2 times, at last: out of memory")]
+        assert (await hub.take_news())[0] == "slot 0 lost its workers and starts others: out of memory"
 
     run(story())
 
@@ -170,6 +171,7 @@ def test_a_task_after_which_a_process_cannot_be_used_fails_once_and_the_group_go
         assert killed == ["a-0"]
         assert await hub.group_gone(0, "a worker was killed")
         assert await hub.pull(ticket, 0) == [Outcome("failed", "CUDA error: an illegal memory access")]
+        assert hub.news == [], "the task's failure is told, and that the hub killed its workers follows from it"
 
     run(story())
 

@@ -56,5 +56,19 @@ def test_of_several_ranks_the_one_that_raised_is_told_and_not_those_that_died_of
     assert reason_of(WorkerGroupError(LONG, {0: lost, 1: driver_error()})) == TOLD
 
 
+def test_of_a_worker_that_was_killed_for_memory_the_reason_is_told_and_not_the_advice():
+    from ray.exceptions import OutOfMemoryError
+
+    killed = "1 worker(s) were killed due to the node running low on memory. It was at 0.97 of 64 GB."
+    assert reason_of(OutOfMemoryError(f"Task failed.\n{killed}\nPID 17 60 GB\nConsider more memory.")) == killed
+
+
+def test_of_a_process_that_died_suddenly_it_is_told_in_one_sentence():
+    from ray.exceptions import RayActorError
+
+    told = "The actor died.\n\tpid: 7\nThe actor is dead: Worker unexpectedly exits with code 2. Causes include: (1) …"
+    assert reason_of(RayActorError(error_msg=told)).startswith("a process died suddenly: ")
+
+
 def test_an_error_without_words_is_told_by_its_name():
     assert reason_of(MemoryError()) == "MemoryError"

@@ -59,6 +59,15 @@ def test_a_slot_that_cannot_start_tries_three_times_and_says_why(
     )
 
 
+def test_a_hub_that_has_died_ends_the_tasks_with_the_reason_and_hinders_no_closing(ray_here: Any, tmp_path: Path):
+    with pool.SlotPool(workloads.WORKLOAD, pool.SlotShape(cpus=0.9), tmp_path) as slots:
+        ray_here.get(slots.hub.ready_slots.remote())
+        ray_here.kill(slots.hub)
+        outcome = client.run(slots.hub, Task("any", {"directory": str(tmp_path)}))
+    assert outcome.status == "stopped"
+    assert "has died" in outcome.reason
+
+
 @pytest.mark.slow
 def test_a_first_all_reduce_that_hangs_ends_the_tasks_with_the_reason(
     ray_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
