@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from raycnn.masking import has_secret
+
 TROUBLE = (OSError, ValueError)
 """What a file system raises, and a URI that names none."""
 
@@ -15,7 +17,7 @@ def is_uri(place: str) -> bool:
 def refusal(uri: str) -> str:
     """Why it must not be used, and the mend; empty where it may. Does not repeat it, for it may hold a secret."""
     try:
-        secret = urlsplit(uri).password is not None
+        secret = urlsplit(uri).password is not None or has_secret(uri)
     except ValueError:
         return "is no URI. Write it as s3://BUCKET/NAME."
     return "has a password in its URI, where logs would show it. Give it by the environment." if secret else ""

@@ -14,6 +14,7 @@ from raycnn.ending import INTERRUPTED, SIGNALS
 from raycnn.errors import RaycnnError
 from raycnn.files import disk_fault, fault_words
 from raycnn.invocation import same_command
+from raycnn.masking import masked
 
 USER_ERROR = 2
 _limit: ending.Limit | None = None
@@ -53,7 +54,7 @@ def run(*commands: Callable[..., None]) -> NoReturn:
         app()  # by typer, a KeyboardInterrupt that comes so far is status 130
     except RaycnnError as error:
         for line in str(error).splitlines():
-            print(f"raycnn: {line}", file=sys.stderr)
+            print(f"raycnn: {masked(line)}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except OSError as error:
         if (fault := disk_fault(error)) is None:

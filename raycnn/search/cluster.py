@@ -12,6 +12,7 @@ from typing import Any
 
 from raycnn.errors import ClusterError
 from raycnn.search import daemons
+from raycnn.masking import MaskingFormatter, masked
 from raycnn.search.local_ray import START_S, local_ray
 from raycnn.search.token import has_usual_token
 
@@ -60,7 +61,7 @@ def prepare_environment(log: Path) -> None:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     logging.raiseExceptions = False  # a log whose disk is full prints no tracebacks: others say that it is full
@@ -90,7 +91,7 @@ def connect(address: str | None) -> Cluster:
     except SystemExit as error:  # SIGTERM while Ray starts: its own handler's way
         raise KeyboardInterrupt from error
     except Exception as error:  # Ray raises it bare where one of its processes does not start
-        words = " ".join(str(error).split())
+        words = masked(" ".join(str(error).split()))
         reason = words if len(words) < 300 else f"… {words[-250:]}"
         if not address:
             if isinstance(error, ClusterError):

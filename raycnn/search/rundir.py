@@ -20,6 +20,7 @@ import raycnn
 from raycnn.errors import ClusterError, DataError, SpecError
 from raycnn.files import replacing, write_atomically
 from raycnn.search.gpus import gpus_in_words
+from raycnn.masking import masked
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
@@ -112,7 +113,7 @@ def circumstances(resources: Resources) -> dict[str, Any]:
             "resources": resources.words(),
         },
         "git": _git_state(Path(__file__).parent),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": masked(shlex.join(["python", *sys.orig_argv[1:]])),
         "resumed": _now(),
     }
 

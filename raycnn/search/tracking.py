@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from ray.tune.logger import LoggerCallback
 
 from raycnn.errors import ClusterError
+from raycnn.masking import masked
 from raycnn.search.trainable import trial_name
 from raycnn.spec.search import SearchSpec
 
@@ -148,7 +149,7 @@ class Tracking(LoggerCallback):
                 job()
             except Exception as error:  # whatever a service's client may raise: the search goes on without it
                 self._lost = True
-                words = " ".join(str(error).split())
+                words = masked(" ".join(str(error).split()))  # a client may quote its URI, with a password
                 self._warn(f"tracking: {self._name} is told nothing more ({words[:300]})")
 
     def log_trial_start(self, trial: Any) -> None:

@@ -16,6 +16,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from raycnn.errors import ClusterError
 from raycnn.files import disk_fault, fault_words
+from raycnn.masking import is_secret_name
 from raycnn.search.observer import Observer
 from raycnn.search.scheduler import RungScheduler, rung_epochs
 from raycnn.search.searcher import StudySearcher
@@ -45,6 +46,7 @@ def tune_trials(
     what runs then goes on when the search is resumed. Raises ClusterError if no slot can work.
     """
     _forget_resolved_futures()
+    _hand_on_no_secrets()
     left = spec.search.trials - len(study.finished())
     trackers = [Tracking(name, run, spec, observer.warning) for name in spec.tracking]
     searcher = StudySearcher(study, spec, _SlotCount(pool, slots, on_ready), observer, deadline_s)
@@ -127,6 +129,16 @@ def _forget_resolved_futures() -> None:
         return original(self, tracked_actor_task, *arguments, **named)
 
     RayActorManager._schedule_tracked_actor_task = schedule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _hand_on_no_secrets() -> None:
+    """Tune copies AWS_SECRET_ACCESS_KEY and its like into the environment of each trial's actor, which Ray writes to
+    its logs and shows on its dashboard. The actors only forward; workers have the environment of their node."""
+    from ray.tune.execution import class_cache
+
+    copied = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", None)
+    if isinstance(copied, set):
+        copied -= {name for name in copied if is_secret_name(name)}
 
 
 class _SlotCount:
