@@ -160,8 +160,8 @@ def _environment(**settings: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _started_our_way(place: Path, ports: dict[str, int]) -> Iterator[None]:
-    """Within it, ray.init has its processes use `ports`, and waits for its node for START_S, but not when its raylet
-    has died. These are private parts of Ray: where one is missing, it starts its own way."""
+    """Within it, ray.init has its processes use `ports`, and waits for its node and its agents for START_S, but not
+    when its raylet has died. These are private parts of Ray: where one is missing, it starts its own way."""
     import ray._private.parameter as parameter
     import ray._private.services as services
 
@@ -186,15 +186,19 @@ def _started_our_way(place: Path, ports: dict[str, int]) -> Iterator[None]:
 
     def get_node(*arguments: Any, **named: Any) -> Any:
         while True:
-            try:
-                return get(*arguments, **named)
-            except RuntimeError as error:  # not there yet
-                if any(raylet.poll() is not None for raylet in raylets):
-                    raise ClusterError(f"{_DOES_NOT_START}: {cause_of_death(place)}. {_MEND}") from error
-                if time.monotonic() > deadline:
-                    raise ClusterError(
-                        f"{_DOES_NOT_START}: its node has not come within {START_S:g} s. {_MEND}"
-                    ) from error
+            # With this node's agents: a raylet dies with them, and a driver with its raylet, in C++ and without a word.
+            waits_for = [name for name in _AGENTS if not any(place.glob(f"session_2*/{name}_*"))]
+            if not waits_for:
+                try:
+                    return get(*arguments, **named)
+                except RuntimeError:  # not there yet
+                    waits_for = ["node"]
+            if any(raylet.poll() is not None for raylet in raylets):
+                raise ClusterError(f"{_DOES_NOT_START}: {cause_of_death(place)}. {_MEND}")
+            if time.monotonic() > deadline:
+                late = f"{waits_for[0].removesuffix('_port')} has not come within {START_S:g} s"
+                raise ClusterError(f"{_DOES_NOT_START}: {late}. {_MEND}")
+            time.sleep(0.1)
 
     parameter.RayParams.__init__ = with_ports
     services.start_ray_process, services.get_node = start_process, get_node

@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 import raycnn
 from raycnn.errors import ClusterError, DataError, SpecError
 from raycnn.files import replacing, write_atomically
-from raycnn.search.gpus import gpus_in_words
 from raycnn.masking import masked
+from raycnn.search.gpus import gpus_in_words
 from raycnn.search.resources import Resources
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec

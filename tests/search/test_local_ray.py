@@ -83,13 +83,13 @@ def test_a_token_at_home_is_made_once_and_kept_private(monkeypatch, tmp_path):
     assert (stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii")) == (0o600, made)
     assert [file.name for file in path.parent.iterdir()] == ["auth_token"]
     path.write_text("", encoding="ascii")
-    with pytest.raises(ClusterError, match="holds no token. Remove it"):
+    with pytest.raises(ClusterError, match=r"holds no token\. Remove it"):
         token.provide_token(tmp_path / "place")
 
 
 RAYLET = (
     "[2026-11-29 16:01:18,581 C 304 304] (raylet) node_manager.cc:3576:  An unexpected system state has occurred. You "
-    "have likely discovered a bug in Ray. Please report this issue and we'll work with you. Check failed: x.has_value() "
+    "have likely discovered a bug in Ray. Please report this issue to us. Check failed: x.has_value() "
     "Timed out waiting for file\n*** StackTrace Information ***\n/lib/raylet(+0xff770a) [0x56232753370a] ray::f()\n"
 )
 
@@ -98,7 +98,9 @@ def test_the_cause_of_a_death_is_one_line_of_rays_own_logs(tmp_path):
     assert "without a word" in cause_of_death(tmp_path)
     logs = tmp_path / "session_2026" / "logs"
     logs.mkdir(parents=True)
-    (logs / "dashboard_agent.err").write_text("Traceback\n  File x\nModuleNotFoundError: no aiohttp\n", encoding="utf-8")
+    (logs / "dashboard_agent.err").write_text(
+        "Traceback\n  File x\nModuleNotFoundError: no aiohttp\n", encoding="utf-8"
+    )
     assert cause_of_death(tmp_path) == "dashboard_agent: ModuleNotFoundError: no aiohttp"
     (logs / "raylet.err").write_text(RAYLET, encoding="utf-8")
     assert cause_of_death(tmp_path) == "raylet: Check failed: x.has_value() Timed out waiting for file"
