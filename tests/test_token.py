@@ -93,7 +93,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, place: Path) -> list[dict[
 def _seen_by_nobody(folders: list[Path]) -> str | None:
     if os.geteuid() != 0:
         return None
-    command = ["sh", "-c", f"ls {' '.join(map(str, folders))}; cat {folders[0]}/session_latest/logs/raylet.out"]
+    command = ["sh", "-c", f"ls {' '.join(map(str, folders))}; cat {folders[0]}/r/session_latest/logs/raylet.out"]
     return subprocess.run(command, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True).stdout
 
 

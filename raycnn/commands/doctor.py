@@ -1,7 +1,6 @@
 """`raycnn doctor`: is this machine, or this cluster, fit for a search?"""
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +27,10 @@ def doctor(
     The exit status is 1 where something needs mending.
     """
     from raycnn.search import cluster as ray_cluster
+    from raycnn.temporary import temporary_folder
 
-    with tempfile.NamedTemporaryFile(prefix="raycnn-doctor-", suffix=".log") as log:
-        ray_cluster.prepare_environment(Path(log.name))
+    with temporary_folder() as folder:
+        ray_cluster.prepare_environment(folder / "doctor.log")
         from raycnn.search.doctor import examine
 
         connected = ray_cluster.connect(address)

@@ -42,7 +42,17 @@ def load(
 
 def place_of(root: Path | None) -> Path:
     """The folder that files lie in or are downloaded to: `root`, else the user's cache folder."""
-    return (root or platformdirs.user_cache_path("raycnn")).expanduser().resolve()
+    return (root or user_cache()).expanduser().resolve()
+
+
+def user_cache() -> Path:
+    """Raises DataError for a user without a home, as a container's may be."""
+    try:
+        return platformdirs.user_cache_path("raycnn")
+    except RuntimeError as error:
+        raise DataError(
+            "There is no home directory for the cache of converted images. Set XDG_CACHE_HOME to a directory."
+        ) from error
 
 
 def _find(spec: DataSpec, root: Path, named: bool, progress: Progress, mirror: str | None) -> Source:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import nn
 
 from raycnn.data.cifar import OFFICIAL
 from raycnn.data.dataset import DataSet, ImageSet, test_files
 from raycnn.data.folder import TEST_FOLDERS
+from raycnn.data.sources import user_cache
 from raycnn.errors import DataError, SpecError
 from raycnn.invocation import command
 from raycnn.robustness import adaptation, attacks, evaluate
@@ -94,7 +94,7 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
 
     Raises SpecError; DataError with a line for each that is missing.
     """
-    home = root or data.root or platformdirs.user_cache_path("raycnn")
+    home = root or data.root or user_cache()
     given = _given(scoring)
     found: dict[Score, Path] = {}
     missing: list[str] = []
@@ -143,7 +143,7 @@ def _given(scoring: Scoring) -> dict[Score, Path | None]:
 def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet) -> tuple[Path, ...]:
     """Where test images are, whether there are any or not: those of the data set, as they came and as they are kept,
     and the benchmark's files in their usual and their given places."""
-    home = root or spec.root or platformdirs.user_cache_path("raycnn")
+    home = root or spec.root or user_cache()
     paths = [*test_files(data.directory), *(home / benchmark.folder for benchmark in _BENCHMARKS.values())]
     paths += [path for path in _given(scoring).values() if path]
     if spec.name == "folder":

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from raycnn.errors import CheckpointError
 from raycnn.files import disk_fault, fault_words, write_atomically
 from raycnn.slots.messages import UnfitEverywhere, UnfitNode
 from raycnn.slots.pool import HEAD
+from raycnn.temporary import temporary_folder
 
 Stamp = tuple[int, int]
 """Size and time of the last change of a file: equal on all nodes that share it."""
@@ -58,8 +58,8 @@ class HeadFiles:
         if stamp is None or stamp == _stamp(path):
             yield path
             return
-        with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
-            copy = Path(place, path.name)
+        with temporary_folder() as place:
+            copy = place / path.name
             content: Any = ray.get(self.actor.read.remote(path))
             copy.write_bytes(content)
             yield copy
@@ -77,8 +77,7 @@ def training_directory(files: HeadFiles | None, directory: Path) -> Iterator[tup
         with _fit(directory, UnfitEverywhere):
             yield directory, lambda: None
         return
-    with tempfile.TemporaryDirectory(prefix="raycnn-") as place:
-        copy = Path(place)
+    with temporary_folder() as copy:
         with _fit(copy, UnfitNode):
             for name in _OF_A_TRAINING:
                 content: Any = ray.get(files.actor.read.remote(directory / name))

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,8 +31,11 @@ _AGENTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_
 _DOES_NOT_START = "Ray does not start on this machine"
 _MEND = "Mend that, or wait until less runs here, and run the same command again."
 
+_OPEN = "r"
+"""Ray lets everybody write in the folder that it is given. So that lies in one that nobody else can enter."""
+
 _LONGEST_SOCKET = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/dash_MetricsHead")
-_SOCKET_PATH = 103  # bytes that macOS allows a socket's path; Linux 107
+_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,15 @@ def local_ray(**options: Any) -> Iterator[LocalRay]:
     with contextlib.ExitStack() as undo:
         base = _base()
         try:
-            place = undo.enter_context(temporary_folder(base))
-            token = provide_token(place)
+            private = undo.enter_context(temporary_folder(base))
+            token = provide_token(private)
+            place = private / _OPEN
+            place.mkdir()
         except OSError as error:
             raise ClusterError(
                 f"{base}: Ray's folder cannot be made there ({error.strerror}). Free space there, or set TMPDIR."
             ) from error
-        undo.callback(forget_token, place)
+        undo.callback(forget_token, private)
         try:
             _stay_on_loopback()
             daemons.keep_apart()
@@ -104,7 +110,7 @@ def _base() -> Path:
 
 
 def _longest() -> int:
-    return _SOCKET_PATH - _LONGEST_SOCKET - NAME_LENGTH - 1
+    return _SOCKET_PATH - _LONGEST_SOCKET - NAME_LENGTH - len(f"//{_OPEN}")
 
 
 def _unfit(base: Path) -> str:

@@ -9,13 +9,19 @@ _LAST = 20  # lines of a file
 _MOST = 1 << 16  # bytes of a file that are read
 _WORKERS = 5  # the files of so many workers, the latest
 _BOILERPLATE = re.compile(r"An unexpected system state has occurred\..*?(?=Check failed)")
-_FATAL = re.compile(r"^\[[^]]* C \d+ \d+\] (?:\(\w+\) )?\S+: +(.*)")
+_FATAL = re.compile(r"^\[[^]]* [CE] \d+ \d+\] (?:\(\w+\) )?\S+: +(.*)")
 _RAISED = re.compile(r"^([\w.]*(?:Error|Exception|Interrupt)\b.*)")
 
 
 def cause_of_death(place: Path) -> str:
     """Why Ray did not start, as its processes wrote: one line, with the process's name. place: Ray's folder."""
-    for name in ("raylet", "gcs_server", "dashboard_agent", "runtime_env_agent", "dashboard"):
+    for name in (
+        "raylet",
+        "gcs_server",
+        "dashboard_agent",
+        "runtime_env_agent",
+        "dashboard",
+    ):  # who ends whom, last first
         for path in _logs(place, f"{name}.err", f"{name}.log", f"{name}.out"):
             if words := _fatal(path):
                 return f"{name}: {words}"

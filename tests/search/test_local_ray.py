@@ -54,7 +54,7 @@ def test_a_tmpdir_that_cannot_be_used_is_refused_in_one_line(monkeypatch, tmp_pa
 def test_the_longest_folder_leaves_room_for_the_longest_socket():
     name = "/session_2026-11-29_16-00-55_034934_4194304/sockets/dash_MetricsHead"
     base = "b" * local_ray._longest()
-    assert len(f"{base}/raycnn-01234567{name}") <= 103
+    assert len(f"{base}/raycnn-01234567/r{name}") <= 107
 
 
 @pytest.mark.parametrize("home", ["/proc/nohome", "/proc", "/dev/null", None])
@@ -102,5 +102,10 @@ def test_the_cause_of_a_death_is_one_line_of_rays_own_logs(tmp_path):
         "Traceback\n  File x\nModuleNotFoundError: no aiohttp\n", encoding="utf-8"
     )
     assert cause_of_death(tmp_path) == "dashboard_agent: ModuleNotFoundError: no aiohttp"
+    agent = (
+        "[2026-11-29 16:01:18,581 E 3 3] (raylet) agent_manager.cc:87: The raylet exited immediately because x\n- a\n"
+    )
+    (logs / "raylet.out").write_text(agent, encoding="utf-8")
+    assert cause_of_death(tmp_path) == "raylet: The raylet exited immediately because x"
     (logs / "raylet.err").write_text(RAYLET, encoding="utf-8")
     assert cause_of_death(tmp_path) == "raylet: Check failed: x.has_value() Timed out waiting for file"
