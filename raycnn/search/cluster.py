@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import ClusterError
-from raycnn.search import daemons
 from raycnn.masking import MaskingFormatter, masked
+from raycnn.search import daemons
 from raycnn.search.local_ray import START_S, local_ray
 from raycnn.search.token import has_usual_token
 

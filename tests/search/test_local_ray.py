@@ -65,6 +65,7 @@ def test_without_a_home_that_can_be_written_the_token_lies_in_rays_folder(monkey
     else:
         monkeypatch.setenv("HOME", home)
     written = token.provide_token(tmp_path)
+    assert written
     assert written == tmp_path / "auth_token"
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     assert len(written.read_text(encoding="ascii")) == 64
