@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycnn.errors import DataError
+from raycnn.invocation import command
 from raycnn.reporting.words import short_parameters
 from raycnn.robustness.corruptions import VALIDATION_CORRUPTIONS
 from raycnn.robustness.results import Outcomes, Row, read_outcomes, read_rows
@@ -163,7 +164,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}). Make it again: raycnn report."
+            f"{path}: cannot be read ({str(error).splitlines()[0]}). Make it again: {command('report', path.parent)}"
         ) from None
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from raycnn.errors import DataError
 from raycnn.files import replacing
+from raycnn.invocation import command
 
 if TYPE_CHECKING:
     from raycnn.robustness.units import Unit  # which imports torch
@@ -215,7 +216,8 @@ def _read_outcomes(path: Path) -> Iterator[tuple[Place, Key, np.ndarray]]:
 
 
 def _table(path: Path, columns: list[str]) -> pa.Table:
-    mend = "Remove it, then run: raycnn score"
+    run = path.parent if path.name == RESULTS else path.parents[2]  # outcomes/SET/NAME.parquet
+    mend = f"Remove it, then run: {command('score', run)}"
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -38,6 +38,11 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
+def as_user(user: int | None) -> list[str]:
+    """What a command begins with that another user is to run; the tests are root."""
+    return [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+
+
 class Command:
     """A command line in front of a terminal of its own, as in a shell: Ctrl-C and `signal` reach its whole process
     group. What it prints goes to a file.
@@ -53,15 +58,12 @@ class Command:
         self._terminal, inside = os.openpty()
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", ON_TERMINAL, *command],
+                [*as_user(user), sys.executable, "-c", ON_TERMINAL, *command],
                 stdin=inside,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=environment,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
             )
         os.close(inside)
 
@@ -118,7 +120,7 @@ class Command:
         ended = time.monotonic()
         while (left := self.left()) and time.monotonic() - ended < 20:
             time.sleep(0.2)
-        assert not left, self.text()
+        assert not left, f"{left} is left of it; it said:\n{self.text()}"
         assert "Traceback" not in self.text(), self.text()
         return ended - began
 

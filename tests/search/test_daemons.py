@@ -84,9 +84,11 @@ def test_of_a_cluster_of_others_the_node_process_and_the_control_are_watched(tmp
         assert words == f"Ray's node process (raylet), process {raylet.pid}, has ended"
 
 
-def test_a_death_ends_a_process_whose_main_thread_hangs():
+def test_a_death_ends_a_process_whose_main_thread_hangs_and_its_children():
     done = python("""
-import time
+import subprocess, time
+child = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
+print(child.stdout.readline().decode().strip(), flush=True)
 from raycnn import ending
 from raycnn.search import daemons
 ending.how_to_go_on = "nothing finished is lost. Resume with:\\n  this"
@@ -96,7 +98,12 @@ began = time.monotonic()
 daemons.Watch(lambda: "it has ended" if time.monotonic() - began > 0.5 else None)
 time.sleep(600)
 """)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert done.returncode == 2
+    grandchild = Path(f"/proc/{done.stdout.strip()}/cmdline")
+    deadline = time.monotonic() + 20
+    while grandchild.exists() and grandchild.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert done.stderr == "raycnn: it has ended; nothing finished is lost. Resume with:\n  this\n"
 
 
