@@ -21,7 +21,9 @@ def neighbour() -> Iterator[tuple[Path, int | None]]:
     cannot read this checkout."""
     folder = Path(tempfile.mkdtemp(prefix="neighbour-"))
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 and shutil.which("setpriv") else None
-    if subprocess.run([*as_user(user), sys.executable, "-c", "import raycnn, torch"], check=False).returncode:
+    # Twice, for the first is started with root's rights.
+    again = "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import raycnn'])"
+    if subprocess.run([*as_user(user), sys.executable, "-c", again], capture_output=True, check=False).returncode:
         user = None
     if user is not None:
         os.chown(folder, user, user)
