@@ -92,15 +92,17 @@ class Hub:
                 self._stop(ticket)
 
     # ---------------------------------------------------------------- ranks
-    async def join(self, slot: int, generation: str, rank: int, worker: Any, host: str) -> bool:
-        """Called by each rank of a new worker group, first of all; False: leave."""
+    async def join(self, slot: int, generation: str, rank: int, worker: Any, host: str, place: str = "") -> bool:
+        """Called by each rank of a new worker group, first of all; False: leave.
+
+        place: what it shares memory with other slots' workers of: a GPU, else a node."""
         async with self.changed:
             s = self.slots.get(slot)
             if s is None or generation in s.left or self.closed or s.retiring:
                 return False
             if s.generation != generation:
                 self._attach(s, generation)
-            s.workers[rank], s.hosts[rank] = worker, host
+            s.workers[rank], s.hosts[rank], s.place = worker, host, place
             s.phases[rank] = ("starting", time.monotonic())
             self.changed.notify_all()
             return True
@@ -144,7 +146,7 @@ class Hub:
             )
             if s.generation != generation or not s.ticket:
                 return None
-            return Assignment(s.key, s.ticket.task)
+            return Assignment(s.key, s.ticket.task, s.ticket.alone)
 
     async def report(self, slot: int, generation: str, report: Report) -> bool:
         """Waits until the submitter has seen the report and thought about it; True: stop now."""
@@ -358,8 +360,18 @@ class Hub:
             if all(other.rests_until for other in self.slots.values()):
                 self._lose(unfit[0])
         elif not a_rank_died:  # else the errors are echoes of a lost peer, and the next group takes the task up again
-            failed = sorted((e.at, rank, e.reason) for rank, e in s.ended.items() if e.status == "failed")
-            self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
+            failed = sorted(
+                (e.at, rank, e.reason, e.status)
+                for rank, e in s.ended.items()
+                if e.status in ("failed", "out of memory")
+            )
+            if failed and failed[0][3] == "out of memory" and not (ticket.alone or ticket.stop or ticket.over):
+                # A neighbour may have had what was missing.
+                self.news.append(f"{ticket.task.name} ran out of memory, and is tried again alone: {failed[0][2]}")
+                ticket.alone, ticket.place, ticket.attempts = True, s.place, ticket.attempts - 1
+                self.queue.appendleft(ticket)
+            else:
+                self._finish(ticket, Outcome("failed", failed[0][2]) if failed else Outcome(ended.status))
             s.ticket, s.ended = None, {}
         if not clean:
             self._drop_group(slot, s, kill=not (alike and usable) or a_rank_died)
@@ -394,12 +406,24 @@ class Hub:
         for slot, s in self.slots.items():
             if not (s.generation and s.ready) or s.ticket or s.retiring or s.rests_until:
                 continue
-            ticket = next((t for t in self.queue if t.task.name not in busy), None)
+            ticket = next((t for t in self.queue if t.task.name not in busy and self._may_take(s, t)), None)
             if ticket:
                 self.queue.remove(ticket)
                 busy.add(ticket.task.name)
                 self._assign(slot, s, ticket)
+                if ticket.alone:
+                    self._dispatch()  # the slots before this one no longer wait for it
+                    return
         self.changed.notify_all()
+
+    def _may_take(self, s: Slot, ticket: Ticket) -> bool:
+        """What runs alone waits until those that it would share memory with are idle, and they for it."""
+        neighbours = [other for other in self.slots.values() if other is not s and other.place == s.place]
+        if ticket.alone:
+            return not any(other.ticket for other in neighbours)
+        places = {other.place for other in self.slots.values()}
+        waiting = {t.place if t.place in places else s.place for t in self.queue if t.alone}
+        return s.place not in waiting and not any(other.ticket and other.ticket.alone for other in neighbours)
 
     def _assign(self, slot: int, s: Slot, ticket: Ticket) -> None:
         self.keys += 1

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Status = Literal["done", "stopped", "failed", "unfit", "unfit everywhere"]
+Status = Literal["done", "stopped", "failed", "out of memory", "unfit", "unfit everywhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A task given to a slot; `key` differs for each attempt."""
+    """A task given to a slot; `key` differs for each attempt. alone: nothing else runs on its GPU meanwhile."""
 
     key: int
     task: Task
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last message of a task; never unfit. "stopped" with a reason: no slot can do it, whatever the task."""
+    """The last message of a task: done, failed, or stopped; "stopped" with a reason: no slot can do any task."""
 
     status: Status
     reason: str = ""

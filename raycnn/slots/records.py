@@ -25,6 +25,8 @@ class Ticket:
     over: bool = False  # its last message is an outcome
     step: int = -1
     attempts: int = 0
+    alone: bool = False  # it ran out of memory, and is tried once more where nothing else runs
+    place: str = ""  # where that was
     stop: bool = False
     seen: float = field(default_factory=time.monotonic)  # when its submitter last asked
 
@@ -43,6 +45,7 @@ class Slot:
     failed: int = 0  # worker groups that did not get there since one did
     failure: str = ""  # why the last one did not, as its ranks or this hub know it
     served: int = 0  # tasks of this generation
+    place: str = ""  # what its workers share memory with other slots' of: a GPU, else a node
     key: int = 0
     ticket: Ticket | None = None
     progress: float = 0.0

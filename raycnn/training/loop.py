@@ -77,7 +77,7 @@ def train(
     """
     run = _prepare(spec, data, device, group)
     history = _restore(run, directory, device, note)
-    epochs = steps_of(run.training, group.size)
+    epochs = steps_of(run.training, group.size, note)
     if history:
         on_epoch(history[-1])
     saved_at = time.monotonic()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from raycnn.data.sources import DataSet
 
 RESIDENT_CPU_BYTES = 2**30  # above, a processor reads from the memory map, which all workers share
-RESIDENT_GPU_SHARE = 0.4  # of the free memory; the rest is for the network
+RESIDENT_GPU_SHARE = 0.4  # of the memory that a process may have; the rest is for the network
 
 
 def training_data(
@@ -23,21 +23,26 @@ def training_data(
     corrupted: np.ndarray | None,
     device: torch.device,
     streamed: bool | None = None,
+    share: float = 1.0,
 ) -> TrainingData:
     """The training images `train` and `validation` (indices) of a data set for a training on `device`.
 
     corrupted: (corruptions, severities, n, h, w, 3) uint8, made of the first n validation images, or None.
     streamed: whether they stay in their memory map on the host; None: if they are too large for the device.
+    share: the fraction of a GPU that this process has; others have the rest.
     """
     images, labels = data.train.images, data.train.labels
+    room = _room(device, share)
     if streamed is None:
-        streamed = images.nbytes > _room(device)
+        streamed = images.nbytes > room
+    if device.type == "cuda" and not streamed:
+        room -= images.nbytes  # the corrupted ones get what is left
     spoilt = None
     if corrupted is not None:
         kinds, severities, count = corrupted.shape[:3]
         held_out = np.tile(labels[validation[:count]], kinds * severities)
         flat = corrupted.reshape(-1, *corrupted.shape[3:])
-        spoilt = _images(flat, held_out, np.arange(len(flat)), device, flat.nbytes > _room(device))
+        spoilt = _images(flat, held_out, np.arange(len(flat)), device, flat.nbytes > room)
     return TrainingData(
         train=_images(images, labels, train, device, streamed),
         validation=_images(images, labels, validation, device, streamed),
@@ -48,9 +53,12 @@ def training_data(
     )
 
 
-def _room(device: torch.device) -> float:
-    """Bytes of images that `device` can hold."""
-    return RESIDENT_GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_CPU_BYTES
+def _room(device: torch.device, share: float) -> float:
+    """Bytes of images that `device` can hold for a process that has this share of it."""
+    if device.type != "cuda":
+        return RESIDENT_CPU_BYTES
+    free, total = torch.cuda.mem_get_info(device)
+    return RESIDENT_GPU_SHARE * min(free, share * total)
 
 
 def _images(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray, device: torch.device, streamed: bool) -> Images:

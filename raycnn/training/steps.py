@@ -24,6 +24,8 @@ from raycnn.training.precision import autocast
 
 EAGER_STEPS = 3  # before the capture: libraries choose their kernels and allocate, and all state exists
 LOOK_STEPS = 8  # between two looks at whether a training has diverged
+_NOT_CAPTURED: set[str] = set()
+"""Networks that a capture has failed for in this process: it is not tried again for each trial."""
 STEPS_AHEAD = 32  # how far the host may be ahead of the device: a heartbeat tells of steps that are nearly done
 
 
@@ -66,10 +68,15 @@ class EagerSteps:
 
 
 class GraphSteps:
-    """Steps on one GPU: the first few eagerly, then the captured one again and again. Same interface as EagerSteps."""
+    """Steps on one GPU: the first few eagerly, then the captured one again and again. Same interface as EagerSteps.
 
-    def __init__(self, training: Training):
-        self.training = training
+    A network that waits for the device within a step (`.item()`, a mask as index) cannot be captured: then all steps
+    are eager, and `note` is told once.
+    """
+
+    def __init__(self, training: Training, note: Callable[[str], None] = lambda _: None):
+        self.training, self.note = training, note
+        self.capturable = training.spec.model not in _NOT_CAPTURED
         self.stream = torch.cuda.Stream()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager_steps = 0
@@ -89,10 +96,11 @@ class GraphSteps:
         before, last = torch.cuda.Event(), torch.cuda.Event()
         for step in range(len(lrs)):
             on_step()
-            if self.eager_steps < EAGER_STEPS:
+            if self.capturable and self.graph is None and self.eager_steps >= EAGER_STEPS:
+                self.graph = self._captured_or_none()
+            if self.graph is None:
                 self._eagerly(first and step == 0)
             else:
-                self.graph = self.graph or self._captured()
                 self.graph.replay()
             if step % STEPS_AHEAD == 0:
                 before.synchronize()
@@ -119,6 +127,26 @@ class GraphSteps:
         torch.cuda.current_stream().wait_stream(self.stream)
         self.eager_steps += 1
 
+    def _captured_or_none(self) -> torch.cuda.CUDAGraph | None:
+        """None, and the network is known for it in this process, where it cannot be captured. Nothing has been computed
+        then, and the stream and the device's generator are as they were."""
+        device, stream = self.step.device, torch.cuda.current_stream()
+        drawn = torch.cuda.get_rng_state(device)
+        try:
+            return self._captured()
+        except Exception as error:  # CUDA's refusal, or what a network of the user's made of it
+            torch.cuda.set_stream(stream)  # torch.cuda.graph leaves its own behind where its end raises (2.11)
+            _fresh_generator(device, drawn)
+            self.training.optimizer.zero_grad(set_to_none=True)
+            self.capturable = False
+            _NOT_CAPTURED.add(self.training.spec.model)
+            words = " ".join(str(error).split())[:200]
+            self.note(
+                f"{self.training.spec.model} cannot be captured as a CUDA graph ({type(error).__name__}: {words}): its "
+                "steps are made one by one, which is slower. Keep .item() and masks as indices out of its forward."
+            )
+            return None
+
     def _captured(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         self.training.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
@@ -136,12 +164,22 @@ class GraphSteps:
         self.step += 1
 
 
-def steps_of(training: Training, ranks: int) -> EagerSteps | GraphSteps:
-    """How `training` makes its steps. Not captured are those of several ranks, of Muon (its learning rates are numbers
-    of the host), and of images that are streamed."""
+def _fresh_generator(device: torch.device, state: Tensor) -> None:
+    """The device's generator anew, in this state: one whose capture failed may believe to be captured still."""
+    generator = torch.Generator(device)
+    generator.set_state(state)
+    torch.cuda.default_generators[device.index or 0].graphsafe_set_state(generator)
+
+
+def steps_of(training: Training, ranks: int, note: Callable[[str], None] = lambda _: None) -> EagerSteps | GraphSteps:
+    """How `training` makes its steps; `note` is told where they are slower than they might be.
+
+    Not captured are those of several ranks, of Muon (its learning rates are numbers of the host), and of images that
+    are streamed.
+    """
     resident_on_gpu = training.images.device.type == "cuda" and training.images.rows is None
     captured = resident_on_gpu and ranks == 1 and not isinstance(training.optimizer, FilterMuon)
-    return GraphSteps(training) if captured else EagerSteps(training, ranks)
+    return GraphSteps(training, note) if captured else EagerSteps(training, ranks)
 
 
 def _optimise(training: Training, choices: Choices, step: Tensor | int, first: bool) -> Tensor:

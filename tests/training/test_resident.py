@@ -55,3 +55,10 @@ def test_images_are_streamed_when_they_are_too_large(data: DataSet, monkeypatch:
     assert whole.corrupted is not None
     assert torch.equal(streamed.corrupted.part(0, 200), whole.corrupted.part(0, 200))
     assert torch.equal(streamed.corrupted.labels, whole.corrupted.labels)
+
+
+@pytest.mark.parametrize(("share", "free", "room"), [(1.0, 80, 32.0), (0.25, 80, 8.0), (0.25, 10, 4.0)])
+def test_images_take_of_a_shared_gpu_what_a_fraction_of_it_has_room_for(monkeypatch, share, free, room):
+    """Four workers with a quarter each once took 40 % each of what was free."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80))
+    assert resident._room(torch.device("cuda"), share) == pytest.approx(room)
