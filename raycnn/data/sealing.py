@@ -1,7 +1,8 @@
-"""Test images are sealed while a search runs: whatever tries to open them in this process is stopped.
+"""Test images are sealed while a search runs: a guard against accident, not against somebody who wants in.
 
 Python's audit hook stops it (PEP 578), whichever library opens the file, as long as it does so through Python's `open`,
-as numpy's memory maps do. A hook cannot be taken away again; what it looks for can.
+as numpy's memory maps do. Files that C++ code maps, other programs, and renamed files pass it. A hook cannot be taken
+away again; what it looks for can.
 """
 
 import contextlib

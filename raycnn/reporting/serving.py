@@ -9,9 +9,9 @@ from pathlib import Path
 
 from raycnn.errors import RaycnnError
 from raycnn.reporting.page import write_report
+from raycnn.slots.loopback import is_loopback_host
 
 AGE_S = 15.0  # a report is at least so old before it is made again, and a page asks so often
-_HOSTS = ("127.0.0.1", "localhost")
 _RELOAD = """<script>
 const asking = setInterval(async () => {
   try {
@@ -59,12 +59,13 @@ class ReportServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    timeout = 30  # with who has connected and asks for nothing
     server: ReportServer  # pyright: ignore[reportIncompatibleVariableOverride] the only one that makes handlers
 
     def do_GET(self) -> None:
         """The report, or its version; nothing under a name other than loopback's, by which a page from elsewhere could
         read it."""
-        if self.headers.get("Host", "").rpartition(":")[0] not in _HOSTS:
+        if not is_loopback_host(self.headers.get("Host", "")):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", "ask for 127.0.0.1")
         elif self.path == "/version":
             self._answer(HTTPStatus.OK, "text/plain", self.server.version())

@@ -164,6 +164,8 @@ def _files(directory: Path, known: tuple[str, ...], benchmark: str) -> dict[str,
 def _opened(path: Path) -> np.ndarray:
     """The array of a .npy file by memory map; no pickle, no zip, and not a byte more or less than its header says."""
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         array = np.lib.format.open_memmap(path, mode="r")
     except _TORN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

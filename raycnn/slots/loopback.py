@@ -7,6 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 ADDRESS = "127.0.0.1"
+_NAMES = (ADDRESS, "localhost")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether an HTTP request's Host names this machine's loopback, with any port: SSH may forward another."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon else port) in _NAMES
 
 
 def on_loopback() -> bool:

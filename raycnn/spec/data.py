@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from raycnn.spec.trial import Place, Spec
 
-Count = Annotated[int, Field(ge=1)]
+_SIDE_PX = 32  # of CIFAR, and of shapes
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class DataSpec(Spec):
@@ -15,14 +16,21 @@ class DataSpec(Spec):
 
     name: Literal["cifar10", "cifar100", "folder", "shapes"]
     root: Place | None = Field(default=None, description="where the files are; --data wins; default ~/.cache/raycnn")
-    validation: float = Field(default=0.1, gt=0, description="training images held out: a count, or a fraction below 1")
+    validation: float = Field(
+        default=0.1, gt=0, le=1e9, description="training images held out: a count, or a fraction below 1"
+    )
     verify: bool = Field(
         default=True, description="false: unofficial copies of CIFAR are taken, and the report says so"
     )
     image_px: int = Field(default=32, ge=8, le=1024, description="side of the images of a folder, pixels")
     train_images: Count = Field(default=4000, description="size of the shapes training set")
     test_images: Count = Field(default=1000, description="size of the shapes test set")
-    seed: int = Field(default=0, ge=0, description="fixes the split and the shapes")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="fixes the split and the shapes")
+
+    @property
+    def side_px(self) -> int:
+        """Of the images that are trained on."""
+        return self.image_px if self.name == "folder" else _SIDE_PX
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn.errors import SpecError
@@ -31,6 +32,12 @@ from raycnn.spec.trial import Spec, TrialSpec
 from raycnn.spec.wording import TAGS, message
 
 S = TypeVar("S", bound=Spec)
+
+# What a file may cost. A search space has some hundred lines, ten levels, and numbers that a computer counts with.
+MOST_BYTES = 1_000_000
+MOST_DEPTH = 50
+MOST_NODES = 50_000  # with each alias (*name) counted as what it stands for
+MOST_NUMBER = 2**63
 
 
 def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
@@ -66,11 +73,21 @@ def read_request(overrides: Sequence[str]) -> Request:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise SpecError(f"{path}: is no file (a directory or a device). Give the path of a YAML file.")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SpecError(
+                f"{path}: is longer than {MOST_BYTES:,} bytes. Give the path of a search space or a recipe."
+            )
+        return content.decode()
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise SpecError(f"{path}: is not UTF-8 text. Give the path of a YAML file.") from None
+        raise SpecError(f"{str(path)!r}: is no path ({error}). Give the path of a YAML file.") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from None
-    except UnicodeDecodeError:
-        raise SpecError(f"{path}: is not UTF-8 text. Give the path of a YAML file.") from None
 
 
 def _read(form: type[S], text: str, where: str, overrides: Sequence[str], check: Callable[[S], None]) -> S:
@@ -79,15 +96,13 @@ def _read(form: type[S], text: str, where: str, overrides: Sequence[str], check:
         raise SpecError(f"{where}: holds no mapping. Start from one of the files in search_spaces.")
     sets = [_set(tree, override) for override in overrides]
     try:
-        spec = form.model_validate_json(json.dumps(_plain(tree)))
+        spec = form.model_validate_json(json.dumps(_Plain(where).of(tree)))
         check(spec)
     except ValidationError as error:
         lines = [_line(where, tree, sets, _location(e), message(e)) for e in error.errors()]
         raise SpecError("\n".join(lines)) from None
     except _Wrong as error:
         raise SpecError(_line(where, tree, sets, error.keys, error.message)) from None
-    except RecursionError:
-        raise SpecError(f"{where}: refers to itself. Remove the alias (*name).") from None
     return spec
 
 
@@ -112,15 +127,24 @@ class _Wrong(Exception):
 
 
 def _parse(text: str, where: str) -> Any:
+    if len(text) > MOST_BYTES:
+        raise SpecError(f"{where}: is longer than {MOST_BYTES:,} bytes. Shorten it.")
     try:
+        depth = 0
+        for event in YAML(typ="rt").parse(io.StringIO(text)):  # as they come: what is nested deeply takes long to load
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MOST_DEPTH:
+                raise SpecError(f"{where}: is nested more than {MOST_DEPTH} deep. Remove levels.")
         return YAML(typ="rt").load(io.StringIO(text))
+    except SpecError:
+        raise
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
         raise SpecError(f"{where}{line}: is not YAML: {_one_line(error.problem)}. Mend that line.") from None
     except (YAMLError, ValueError) as error:
         raise SpecError(f"{where}: is not YAML: {_one_line(error)}. Mend that place.") from None
-    except RecursionError:
-        raise SpecError(f"{where}: is nested too deeply. Remove levels.") from None
+    except Exception as error:  # as for `!!bool 7`, ruamel raises nearly anything for a value that is not of its tag
+        raise SpecError(f"{where}: has a value that does not fit its tag ({_one_line(error)}). Mend it.") from None
 
 
 def _set(tree: Any, override: str) -> tuple[str, ...]:
@@ -141,15 +165,43 @@ def _set(tree: Any, override: str) -> tuple[str, ...]:
     return keys
 
 
-def _plain(node: Any) -> Any:
-    """The tree without ruamel's own types, which JSON would take for others (a bool with an anchor for an int)."""
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    if isinstance(node, ScalarBoolean):
-        return bool(node)
-    return node if node is None or isinstance(node, bool | int | float | str) else str(node)
+class _Plain:
+    """A tree without ruamel's own types, which JSON would take for others (a bool with an anchor for an int).
+
+    Raises SpecError for what no specification needs and much would be spent on, and for what cannot be written in JSON.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where, self._nodes = where, 0
+
+    def of(self, node: Any, path: tuple[str, ...] = ()) -> Any:
+        self._nodes += 1
+        if len(path) > MOST_DEPTH:
+            raise self._refusal(path[:3], "refers to itself. Remove the alias (*name).")
+        if self._nodes > MOST_NODES:
+            raise self._refusal(path[:3], f"stands for more than {MOST_NODES:,} values. Remove aliases (*name).")
+        if isinstance(node, dict):
+            return {self._key(key, path): self.of(value, (*path, str(key)[:40])) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.of(value, (*path, str(index))) for index, value in enumerate(node)]
+        if isinstance(node, ScalarBoolean):
+            return bool(node)
+        if isinstance(node, int) and abs(node) >= MOST_NUMBER:
+            raise self._refusal(path, "must be below 2 to the power of 63. Change it.")
+        text = node if node is None or isinstance(node, bool | int | float | str) else str(node)
+        if isinstance(text, str) and "\0" in text:
+            raise self._refusal(path, "holds a NUL character. Remove it.")
+        return text
+
+    def _key(self, key: Any, path: tuple[str, ...]) -> str:
+        if isinstance(key, dict | list | tuple):
+            raise self._refusal(path, "has a mapping or a list for a key. Write a name.")
+        if isinstance(key, int) and abs(key) >= MOST_NUMBER:
+            raise self._refusal(path, "has a number of too many digits for a key. Write a name.")
+        return str(key)
+
+    def _refusal(self, path: tuple[str, ...], words: str) -> SpecError:
+        return SpecError(_one_line(f"{self._where}: {'.'.join(path)}{': ' if path else ''}{words}"))
 
 
 def _check_search(spec: SearchSpec) -> None:

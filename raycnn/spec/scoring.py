@@ -34,4 +34,4 @@ class Scoring(Spec):
         default=[0.0, 0.01, 0.02, 8 / 255, 0.05, 0.1], min_length=1, description="of fgsm and pgd, fractions of 1"
     )
     pgd_steps: int = Field(default=10, ge=1, le=1000)
-    pgd_images: int = Field(default=1000, ge=1, description="first test images, those that pgd attacks")
+    pgd_images: int = Field(default=1000, ge=1, le=10_000_000, description="first test images, those that pgd attacks")

@@ -28,22 +28,24 @@ class Budget(Spec):
 class Search(Spec):
     """How the space is searched. All objectives are minimised."""
 
-    trials: int = Field(default=64, ge=1, description="finished trials wished, the baseline among them")
+    trials: int = Field(default=64, ge=1, le=1_000_000, description="finished trials wished, the baseline among them")
     sampler: Sampler = Field(default="tpe", description="docs/search.md says which serves which space")
     scheduler: Scheduler = Field(default="asha", description="which trials are stopped early; by all objectives")
     grace_epochs: int | None = Field(
-        default=None, ge=1, description="no trial is stopped before; default: a ninth of the epochs"
+        default=None, ge=1, le=100_000, description="no trial is stopped before; default: a ninth of the epochs"
     )
-    reduction_factor: int = Field(default=3, ge=2, description="one in so many goes on from rung to rung")
+    reduction_factor: int = Field(default=3, ge=2, le=1000, description="one in so many goes on from rung to rung")
     objectives: list[Objective] = Field(default=["val/clean_error", "val/corruption_error"], min_length=1)
     corruption_images: int = Field(
-        default=1000, ge=1, description="held-out images that are corrupted, 4 x 5 ways each"
+        default=1000, ge=1, le=1_000_000, description="held-out images that are corrupted, 4 x 5 ways each"
     )
-    startup_trials: int = Field(default=10, ge=1, description="random trials before tpe, gp or cmaes begin")
+    startup_trials: int = Field(
+        default=10, ge=1, le=1_000_000, description="random trials before tpe, gp or cmaes begin"
+    )
     random_fraction: float = Field(
         default=0.25, ge=0, le=1, description="of tpe's trials: drawn at random, so that it does not settle too early"
     )
-    population: int = Field(default=24, ge=2, description="of nsgaii and nsgaiii: trials of a generation")
+    population: int = Field(default=24, ge=2, le=100_000, description="of nsgaii and nsgaiii: trials of a generation")
     constraints: list[str] = Field(
         default=[], description="between parameters, as cutout.size_px * cutout.holes <= 32; others are not trained"
     )
@@ -72,13 +74,14 @@ class Trainer(Spec):
     """The workers of one trial, and how a slot looks after it. `auto` follows the cluster."""
 
     workers: int = Field(default=1, ge=1, le=4096, description="processes that train one trial together")
-    cpus_per_worker: Annotated[Annotated[float, Field(gt=0), Tag("@value")] | Auto, ByWord] = "auto"
+    cpus_per_worker: Annotated[Annotated[float, Field(gt=0, le=10_000), Tag("@value")] | Auto, ByWord] = "auto"
     gpus_per_worker: Annotated[Annotated[float, Field(ge=0, le=1), Tag("@value")] | Auto, ByWord] = Field(
         default="auto", description="a worker drives one GPU; a fraction shares it among trials of one worker"
     )
     slots: int | None = Field(
         default=None,
         ge=1,
+        le=100_000,
         description="most trials at once; default: as many as fit. In a cluster that does not say how far it grows, so "
         "many are waited for where cpus_per_worker and gpus_per_worker are numbers",
     )
@@ -87,10 +90,14 @@ class Trainer(Spec):
     deterministic: bool = Field(default=False, description=DETERMINISTIC)
     sync_batchnorm: bool = Field(default=False, description=SYNC)
     gradient_precision: Literal["fp32", "bf16"] = Field(default="fp32", description=EXCHANGE)
-    checkpoint_s: float = Field(default=10.0, ge=0, description="least seconds between two checkpoints of a trial")
-    hang_s: float = Field(default=600.0, gt=0, description="a trial without progress for so many seconds fails")
-    retries: int = Field(default=3, ge=0, description="how often a trial survives the death of its workers")
-    recycle_after: int | None = Field(default=None, ge=1, description="fresh workers after so many trials")
+    checkpoint_s: float = Field(
+        default=10.0, ge=0, le=1e6, description="least seconds between two checkpoints of a trial"
+    )
+    hang_s: float = Field(default=600.0, gt=0, le=1e6, description="a trial without progress for so many seconds fails")
+    retries: int = Field(default=3, ge=0, le=1000, description="how often a trial survives the death of its workers")
+    recycle_after: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="fresh workers after so many trials"
+    )
 
     @model_validator(mode="after")
     def _whole_gpus_for_groups(self) -> Self:
@@ -108,12 +115,12 @@ class Trainer(Spec):
 class Finals(Scoring):
     """Which trials are retrained on all training images, how often, and on what they are scored."""
 
-    top: int = Field(default=3, ge=1, description="finalists from the front; the baseline is added")
+    top: int = Field(default=3, ge=1, le=1000, description="finalists from the front; the baseline is added")
     choice: Literal["best", "spread"] = Field(
         default="best", description="the knee of the front, then: the best of each objective, or all along the front"
     )
-    seeds: int = Field(default=3, ge=1, description="trainings of each")
-    epochs: int | None = Field(default=None, ge=1, description="default: those of the budget")
+    seeds: int = Field(default=3, ge=1, le=1000, description="trainings of each")
+    epochs: int | None = Field(default=None, ge=1, le=100_000, description="default: those of the budget")
 
 
 class SearchSpec(Spec):

@@ -146,3 +146,26 @@ def test_a_live_report_is_loaded_again_when_the_run_has_changed(browser, make, m
         assert page.locator("h1").count() == 1
         page.close()
         server.shutdown()
+
+
+def test_the_read_only_view_of_a_study_is_optuna_dashboards_own_page(browser, tmp_path):
+    import optuna
+
+    from raycnn.search.dashboard import server_of
+    from raycnn.search.journal import open_storage
+
+    study = optuna.create_study(storage=open_storage(tmp_path / "study.journal"), study_name="seen-in-the-browser")
+    study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=3)
+    with server_of(tmp_path / "study.journal", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        failed = []
+        page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.get_by_text("seen-in-the-browser").first.click(timeout=60_000)
+        page.wait_for_url("**/dashboard/studies/0**", timeout=60_000)
+        page.goto(f"http://127.0.0.1:{server.server_port}/dashboard/studies/0/trials")
+        page.get_by_text("Trial 2").first.wait_for(timeout=60_000)
+        page.close()
+        server.shutdown()
+    assert failed == []
