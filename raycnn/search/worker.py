@@ -10,6 +10,7 @@ import ray
 from raycnn.data.sealing import seal
 from raycnn.data.sources import DataSet, open_cached
 from raycnn.search.head_files import HeadFiles, training_directory
+from raycnn.slots.gpu import gpu_share
 from raycnn.slots.messages import Link, Workload
 from raycnn.spec.trial import TrialSpec
 
@@ -78,7 +79,9 @@ def prepare(preparation: Preparation) -> _State:
     files = preparation.files
     if files is not None and files.shared_here():
         files = None
-    return _State(training_data(data, preparation.train, preparation.validation, corrupted, device), device, files)
+    share = gpu_share()
+    prepared = training_data(data, preparation.train, preparation.validation, corrupted, device, share=share)
+    return _State(prepared, device, files)
 
 
 def train_task(training: Training, state: _State, link: Link) -> None:

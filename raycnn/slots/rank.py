@@ -20,7 +20,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from raycnn.slots.messages import Assignment, Ended, Phase, Report, StopTask, UnfitEverywhere, UnfitNode, Workload
+from raycnn.slots.gpu import cap_memory, gpu_lost, out_of_memory, place_of_worker
+from raycnn.slots.messages import (
+    Assignment,
+    Ended,
+    Phase,
+    Report,
+    Status,
+    StopTask,
+    UnfitEverywhere,
+    UnfitNode,
+    Workload,
+)
 from raycnn.slots.reasons import reason_of
 
 BEAT_S = 2.0
@@ -122,7 +133,9 @@ def _take_place(hub: Any, slot: int) -> _Place | None:
     context = ray.train.get_context()
     place = _Place(hub, slot, generation(), context.get_world_rank(), context.get_world_size())
     worker = ray.get_runtime_context().current_actor
-    joined = ray.get(hub.join.remote(slot, place.generation, place.rank, worker, socket.gethostname()))
+    joined = ray.get(
+        hub.join.remote(slot, place.generation, place.rank, worker, socket.gethostname(), place_of_worker())
+    )
     return place if joined else None
 
 
@@ -152,9 +165,11 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
 
     place.beaten = 0.0
     _title(f"{assignment.task.name} rank {place.rank}")
-    status, reason, at = "done", "", 0.0
+    status: Status = "done"
+    reason, at = "", 0.0
     try:
         torch.manual_seed(assignment.task.seed)  # for a user's code that draws from the global generator
+        cap_memory(assignment.alone)
         workload.run(assignment.task.payload, state, place)
     except StopTask:
         status = "stopped"
@@ -163,7 +178,8 @@ def _run(workload: Workload, assignment: Assignment, state: Any, place: _Place) 
     except UnfitEverywhere as error:
         status, reason, at = "unfit everywhere", str(error), time.time()
     except (Exception, SystemExit) as error:  # whatever a task raises fails that task, not the slot
-        status, reason, at = "failed", reason_of(error), time.time()
+        status = "unfit" if gpu_lost(error) else "out of memory" if out_of_memory(error) else "failed"
+        reason, at = reason_of(error), time.time()
     collectives, usable = 0, True
     try:
         gc.collect()
