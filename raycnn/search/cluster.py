@@ -123,8 +123,15 @@ def _cluster_of_this_job() -> str | None:
         return None
     process = os.getpid()
     with contextlib.suppress(OSError, ValueError, IndexError):
-        while (process := int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])) > 1:
-            for argument in Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0"):
+        while (
+            process := int(
+                Path(f"/proc/{process}/stat")
+                .read_text(encoding="utf-8", errors="replace")
+                .rpartition(")")[2]
+                .split()[1]
+            )
+        ) > 1:
+            for argument in Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0"):
                 if argument.startswith("--gcs-address="):
                     return argument.partition("=")[2]
     return None

@@ -119,7 +119,10 @@ def _lives(process: int) -> bool:
     """Not one that only waits for its parent to hear of its end."""
     try:
         os.kill(process, 0)
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            not in "ZX"
+        )
     except ProcessLookupError:
         return False
     except OSError:  # another user's

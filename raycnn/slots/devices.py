@@ -72,7 +72,7 @@ def driver() -> str:
 def _driver_of_smi() -> str:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return "no NVIDIA driver"
     version = done.stdout.split()[:1] if done.returncode == 0 else []

@@ -14,8 +14,7 @@ def cap_memory(alone: bool) -> None:
     """Keep this process to its fraction of the GPU, so that it cannot take what others need; `alone`: to none."""
     import torch
 
-    share = gpu_share()
-    if share < 1 and torch.cuda.is_available():
+    if torch.cuda.is_available() and (share := gpu_share()) < 1:
         torch.cuda.set_per_process_memory_fraction(1.0 if alone else share)
 
 

@@ -48,6 +48,7 @@ def on_broken_cuda(on_the_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError(BROKEN)
 
     monkeypatch.setattr("raycnn.slots.rank._device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("raycnn.slots.gpu.gpu_share", lambda: 1.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     monkeypatch.setattr(torch.cuda, "empty_cache", fail)
