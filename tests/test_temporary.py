@@ -39,7 +39,9 @@ def test_a_killed_processs_folder_goes_when_the_next_is_made_and_a_living_ones_s
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as living:
-        folders = [process.stdout.readline().strip() for process in (killed, living)]
+        assert killed.stdout
+        assert living.stdout
+        folders = [said.readline().strip() for said in (killed.stdout, living.stdout)]
         killed.kill()
         killed.wait()
         (tmp_path / f"{PREFIX}of-another-kind").mkdir()  # no lock in it: not ours to remove
