@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from raycnn.process_table import state_and_parent
+
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # also where SIGINT is ignored, as a shell's background jobs do unless told
 LIMIT_S = 12.0  # after an interrupt, for all that closes; what a kill would not lose, this does not lose either
@@ -43,11 +45,9 @@ def _kill_children() -> None:
     """And theirs: workers of Ray would wait for a minute for a control that has died. Where there is no /proc, Ray's
     processes end by themselves."""
     parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for found in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(
-                stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-            )
+            parents[int(found.name)] = state_and_parent(int(found.name))[1]
     ours = {os.getpid()}
     while more := {process for process, parent in parents.items() if parent in ours} - ours:
         ours |= more

@@ -12,6 +12,7 @@ from typing import Any
 
 from raycnn.errors import ClusterError
 from raycnn.masking import MaskingFormatter, masked
+from raycnn.process_table import arguments_of, state_and_parent
 from raycnn.search import daemons
 from raycnn.search.local_ray import START_S, local_ray
 from raycnn.search.token import has_usual_token
@@ -123,15 +124,8 @@ def _cluster_of_this_job() -> str | None:
         return None
     process = os.getpid()
     with contextlib.suppress(OSError, ValueError, IndexError):
-        while (
-            process := int(
-                Path(f"/proc/{process}/stat")
-                .read_text(encoding="utf-8", errors="replace")
-                .rpartition(")")[2]
-                .split()[1]
-            )
-        ) > 1:
-            for argument in Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0"):
+        while (process := state_and_parent(process)[1]) > 1:
+            for argument in arguments_of(process):
                 if argument.startswith("--gcs-address="):
                     return argument.partition("=")[2]
     return None

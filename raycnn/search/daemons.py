@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from raycnn import ending
+from raycnn.process_table import state_and_parent
 
 LOOK_S, ASK_S = 0.2, 5.0
 SILENCE_S = 45.0  # of a cluster's control; Ray itself gives up after 60
@@ -119,10 +119,7 @@ def _lives(process: int) -> bool:
     """Not one that only waits for its parent to hear of its end."""
     try:
         os.kill(process, 0)
-        return (
-            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-            not in "ZX"
-        )
+        return state_and_parent(process)[0] not in "ZX"
     except ProcessLookupError:
         return False
     except OSError:  # another user's
