@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 import raycnn
-from raycnn.errors import ClusterError, DataError, SpecError
+from raycnn.errors import ClusterError, DataError, RaycnnError, SpecError
 from raycnn.files import replacing, write_atomically
 from raycnn.masking import masked
 from raycnn.search.gpus import gpus_in_words
@@ -57,16 +58,43 @@ def held(run: Path) -> Iterator[None]:
 
 
 def refuse_other(run: Path, spec: SearchSpec) -> None:
-    """Raises SpecError if the directory belongs to another search."""
+    """Raises SpecError if the directory belongs to another search.
+
+    One in which nothing has been trained is nobody's: what another search has begun there goes.
+    """
     path = run / "spec.yaml"
     if path.exists():
         before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_search(path), spec))
         for key in {**before, **now}:
             if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+                if _nothing_trained(run):
+                    _clear(run)
+                    return
                 raise SpecError(
                     f"{run}: holds another search: {key} was {before.get(key)!r} and is now {now.get(key)!r}. "
                     "Give another --run, or the old value."
                 )
+
+
+def _nothing_trained(run: Path) -> bool:
+    """Whether no training has left an epoch, and no trial has ended. A journal that cannot be read may know of one."""
+    left = [path for folder in ("trials", "finals") for path in (run / folder).rglob("*") if path.is_file()]
+    if any(path.stat().st_size for path in left):
+        return False
+    from raycnn.search.journal import read_trials
+
+    try:
+        return not any(trial.state.is_finished() for trial in read_trials(run))
+    except (RaycnnError, KeyError, ValueError, TypeError):
+        return False
+
+
+def _clear(run: Path) -> None:
+    """Remove what a search leaves before its first epoch, for another to begin."""
+    for name in ("spec.yaml", "manifest.json", "study.journal"):
+        (run / name).unlink(missing_ok=True)
+    for name in ("cache", "trials"):
+        shutil.rmtree(run / name, ignore_errors=True)
 
 
 def keep_spec(run: Path, spec: SearchSpec) -> None:

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 
 from raycnn.data.dataset import channel_statistics
 from raycnn.data.shapes import generate
-from raycnn.errors import ClusterError, DataError
+from raycnn.errors import ClusterError, DataError, SpecError
 from raycnn.search.finals import Final, _set_aside
-from raycnn.search.rundir import held, same_images, write_manifest
+from raycnn.search.journal import open_storage
+from raycnn.search.rundir import held, keep_spec, refuse_other, same_images, write_manifest
+from raycnn.spec.search import SearchSpec
 from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
 from raycnn.training.loop import Images, TrainingData, train
 
@@ -35,6 +38,59 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path: Path):
     for other in ({"digest": "x"}, {"split_digest": "x"}):
         with pytest.raises(DataError, match="the images are others than they were"):
             same_images(tmp_path, images | other)
+
+
+def search_of(model: str) -> SearchSpec:
+    return SearchSpec.model_validate(
+        {
+            "name": "small",
+            "data": {"name": "shapes", "validation": 20, "train_images": 100, "test_images": 20},
+            "model": model,
+            "budget": {"epochs": 1, "batch_size": 20},
+            "space": {"optimizer": {"sgd": {"lr": 0.1}}},
+        }
+    )
+
+
+def begun(run: Path) -> optuna.Study:
+    """What a search leaves there that ends before its first epoch."""
+    (run / "trials" / "0").mkdir(parents=True)
+    (run / "trials" / "0" / "metrics.jsonl").touch()
+    keep_spec(run, search_of("fastnet"))
+    write_manifest(run, {"data": {"digest": "of other images"}})
+    study = optuna.create_study(storage=open_storage(run / "study.journal"))
+    study.ask()
+    return study
+
+
+def test_a_directory_in_which_nothing_was_trained_may_be_another_searchs(tmp_path: Path):
+    begun(tmp_path)
+    refuse_other(tmp_path, search_of("resnet18"))
+    assert list(tmp_path.iterdir()) == []
+    keep_spec(tmp_path, search_of("resnet18"))
+    refuse_other(tmp_path, search_of("resnet18"))
+    assert (tmp_path / "spec.yaml").exists()
+
+
+@pytest.mark.parametrize("left", ["an epoch", "a checkpoint", "a final", "a trial's result", "a damaged journal"])
+def test_a_directory_with_anything_trained_stays_its_searchs(tmp_path: Path, left: str):
+    study = begun(tmp_path)
+    trial = tmp_path / "trials" / "0"
+    if left == "an epoch":
+        (trial / "metrics.jsonl").write_text("{}\n")
+    elif left == "a checkpoint":
+        (trial / "checkpoint.pt").write_bytes(b"weights")
+    elif left == "a final":
+        (tmp_path / "finals" / "baseline").mkdir(parents=True)
+        (tmp_path / "finals" / "baseline" / "checkpoint.pt").write_bytes(b"weights")
+    elif left == "a trial's result":
+        study.tell(0, 0.5)
+    else:
+        (tmp_path / "study.journal").write_text("{}\n{}\n")
+    before = {path: path.stat().st_size for path in tmp_path.rglob("*")}
+    with pytest.raises(SpecError, match="holds another search: model was 'fastnet' and is now 'resnet18'"):
+        refuse_other(tmp_path, search_of("resnet18"))
+    assert {path: path.stat().st_size for path in tmp_path.rglob("*")} == before
 
 
 def test_a_final_of_another_length_is_set_aside_and_a_torn_line_is_no_end(tmp_path: Path):
