@@ -9,15 +9,18 @@ from pathlib import Path
 import torch
 from ruamel.yaml import YAML
 
+from raycnn import models
 from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
 from raycnn.errors import DataError
 from raycnn.files import replacing, write_atomically
+from raycnn.models.trust import remember, trust
 from raycnn.robustness.attacks import epsilon_name
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
 from raycnn.robustness.results import Key, Results, Row
 from raycnn.robustness.units import score_all, units
 from raycnn.spec.recipe import Recipe
+from raycnn.training.checkpoint import LAST
 from raycnn.training.log import EpochLog, EpochRecord
 from raycnn.training.loop import TrainingData, train
 from raycnn.training.resident import training_data
@@ -43,18 +46,21 @@ def train_recipe(
     run: gets seed-<s>/ (metrics.jsonl, checkpoint.pt), robustness.parquet. What is there is not done again.
     Returns the metrics by name, as "clean/error". Raises what loading, training and scoring raise.
     """
+    trust([recipe.training.model])  # the user has just named it
+    models.check(recipe.training.model, recipe.data.side_px)
     data = load(recipe.data, root)
     todo = units(recipe.scoring, recipe.data, root, data, SCORE_SEED)  # what is missing is missed now
     held_out = recipe.data.validation
     split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
     _keep(run, recipe, {"digest": data.digest, "split_digest": split.digest})
+    remember(run, recipe.training.model)
     resident = training_data(data, split.train, split.validation, None, device)
-    models = {}
+    trained = {}
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
-        models[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
+        trained[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
     results = Results(run)
-    score_all(models, todo, data.open_test(), results, device, say)
-    return _measured(results.rows, list(models))
+    score_all(trained, todo, data.open_test(), results, device, say)
+    return _measured(results.rows, list(trained))
 
 
 def comparison(recipe: Recipe, measured: Mapping[str, Measured]) -> list[str]:
@@ -87,7 +93,8 @@ def _keep(run: Path, recipe: Recipe, images: dict[str, str]) -> None:
     """run/recipe.yaml, what is trained, resolved, and run/images.json, on what. Raises DataError where that was another
     set of images."""
     known = run / "images.json"
-    if known.exists() and json.loads(known.read_text(encoding="utf-8")) != images:
+    trained = any(run.glob(f"seed-*/{LAST}"))  # else nothing is lost with what stood there
+    if trained and known.exists() and json.loads(known.read_text(encoding="utf-8")) != images:
         raise DataError(f"{run}: was trained on other images, or split otherwise. Name those again, or another --run.")
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(known, json.dumps(images) + "\n")

@@ -1,6 +1,7 @@
 """The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +22,8 @@ _limit: ending.Limit | None = None
 
 
 def main() -> None:
-    """The entry point of `raycnn`. A user's own model is found in the current folder, as with `python -m raycnn`."""
-    sys.path.insert(0, str(Path.cwd()))
+    """The entry point of `raycnn`. What lies in the current folder is not imported: a user's own model is found there
+    by `models.imported`."""
     from raycnn.commands.ablate import ablate
     from raycnn.commands.compare import compare
     from raycnn.commands.corrupt import corrupt
@@ -41,6 +42,9 @@ def main() -> None:
 
 def run(*commands: Callable[..., None]) -> NoReturn:
     """Run the command line of one command, or of several by name; a user's error ends in its line and status 2."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # what this starts looks for no module in the current folder either
+    if (here := str(Path(__file__).parents[2])) not in sys.path:
+        sys.path.append(here)  # a checkout that is not installed: processes that this one starts look for raycnn too
     app = typer.Typer(
         help="Joint search over regularizers and optimizers, on Ray.",
         no_args_is_help=len(commands) > 1,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from raycnn.commands import resumable
+from raycnn.commands.trusting import HELP, trust_run
 from raycnn.errors import DataError
 
 
@@ -18,11 +19,13 @@ def ablate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each cell.")] = 3,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto. Default: this machine.")] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help=HELP)] = False,
 ) -> None:
     """Retrain the first finalist with cutout, mixup and rotation prediction on and off in all combinations.
 
     Prints the main effects and interactions on every score, with intervals. The same command resumes.
     """
+    trust_run(run.absolute(), trust_model)
     from raycnn.console import Console
     from raycnn.reporting.text import effects_text
     from raycnn.search.ablation import ablate as train_and_score

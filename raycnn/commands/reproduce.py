@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from raycnn.commands import resumable
+from raycnn.commands.trusting import HELP, trust_run
 from raycnn.errors import DataError
 
 
@@ -16,12 +17,14 @@ def reproduce(
     data: Annotated[
         str | None, typer.Option(help="Directory or URI with the images. Default: as in the search.")
     ] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help=HELP)] = False,
 ) -> None:
     """Train a trial again in this process from what its run directory says, and compare it epoch by epoch.
 
     On processors it comes out bit for bit, with the same versions, as many threads and one worker; on GPUs with
     trainer.deterministic.
     """
+    trust_run(run, trust_model)
     from raycnn.search.reproduction import reproduce as again
 
     if not (run / "study.journal").exists():

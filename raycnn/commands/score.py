@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from raycnn.commands import resumable
+from raycnn.commands.trusting import HELP, trust_checkpoint, trust_run
 from raycnn.errors import DataError, SpecError
+from raycnn.models.trust import trust
 
 
 @resumable("what is scored is kept")
@@ -27,6 +29,8 @@ def score(
         Path | None, typer.Option(help="With --model: score on these pictures of ImageNet-C alone.")
     ] = None,
     device: Annotated[str, typer.Option(help="With --model: cpu, cuda, or auto.")] = "auto",
+    trust_model: Annotated[bool, typer.Option("--trust-model", help=HELP)] = False,
+    trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="What the search trusts, for its job.")] = None,
     plain: Annotated[bool, typer.Option("--plain", hidden=True, help="Mark each line, for the log of a job.")] = False,
 ) -> None:
     """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet.
@@ -36,13 +40,15 @@ def score(
     """
     run = run.absolute()
     if model:
-        _score_elsewhere(run, model, set_ or [], data, imagenet_c, device)
+        _score_elsewhere(run, model, set_ or [], data, imagenet_c, device, trust_model)
         return
     if set_ or imagenet_c or device != "auto":
         raise SpecError(
             "--set, --imagenet-c and --device go with --model. A search's own finals are scored on what it names: "
             "give its command again, with --set 'finals.score=[…]'."
         )
+    trust(trusted or [])
+    trust_run(run, trust_model)
     from raycnn.search import cluster
     from raycnn.search.scoring import score_run
 
@@ -59,7 +65,13 @@ def score(
 
 
 def _score_elsewhere(
-    run: Path, wishes: list[str], overrides: list[str], data: str | None, imagenet_c: Path | None, device: str
+    run: Path,
+    wishes: list[str],
+    overrides: list[str],
+    data: str | None,
+    imagenet_c: Path | None,
+    device: str,
+    told: bool,
 ) -> None:
     from raycnn.commands.train import chosen_device
     from raycnn.data.remote import local_root
@@ -71,6 +83,10 @@ def _score_elsewhere(
 
     request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
     found = sources(wishes)
+    for source in found:
+        if ":" not in source.model:
+            trust_checkpoint(Path(source.model), told)
+    trust([source.model for source in found])  # the user has just named them
     alone = imagenet_c is not None
     root = None if alone else local_root(data, request.data, beside_data(request.scoring))
     score_models(found, request, root, run, alone, chosen_device(device), lambda line: print(line, flush=True))

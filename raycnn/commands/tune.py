@@ -92,13 +92,18 @@ def _search(
 
 
 def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str | None) -> None:
-    """Print the resolved spec, distributions, resources, concurrency and images; start nothing."""
+    """Print the resolved spec, distributions, resources, concurrency and images; start nothing. A model of the user's
+    own is built, for that may be what fails."""
     from ruamel.yaml import YAML
 
+    from raycnn import models
     from raycnn.data.remote import directory_of
+    from raycnn.models.trust import trust
     from raycnn.search.estimate import estimate
     from raycnn.search.resources import slot_count, slot_shape
 
+    trust([spec.model])  # the user has just named it
+    models.check(spec.model, spec.data.side_px)
     resources = _resources(address, spec)
     shape = slot_shape(spec.trainer, resources)
     text = io.StringIO()

@@ -18,9 +18,11 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
+from raycnn import models
 from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError, SpecError
 from raycnn.files import replacing
+from raycnn.models.trust import remember
 from raycnn.reporting.words import counted
 from raycnn.robustness.results import read_outcomes
 from raycnn.robustness.statistics import Comparison, contrast, corrected
@@ -113,6 +115,8 @@ def ablate(run: Path, data: str | None, address: str | None, seeds: int, observe
     with held(folder):
         shutil.copyfile(run / "spec.yaml", folder / "spec.yaml")
         cluster.prepare_environment(folder / "raycnn.log")
+        models.check(found.spec.model, spec.data.side_px)
+        remember(folder, found.spec.model)
         wished = spec.finals if isinstance(spec.finals, Finals) else Finals(score=["generated-c"])
         if spec.finals == "off":
             _write_spec(folder / "spec.yaml", spec.model_copy(update={"finals": wished}))

@@ -16,6 +16,7 @@ from raycnn.process_table import arguments_of, state_and_parent
 from raycnn.search import daemons
 from raycnn.search.local_ray import START_S, local_ray
 from raycnn.search.token import has_usual_token
+from raycnn.search.worker_paths import job_config
 
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed and replaced sooner
@@ -81,7 +82,7 @@ def connect(address: str | None) -> Cluster:
         os.environ["RAY_AUTH_MODE"] = "token"
         ray._raylet.Config.initialize("")  # pyright: ignore as Ray itself does for a cluster that it starts
     handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": job_config()}
     new_token = None
     try:
         if address:

@@ -12,6 +12,7 @@ from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
 from raycnn.files import replacing
+from raycnn.models.trust import trusted
 from raycnn.search.head_files import HeadFiles
 from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
@@ -64,6 +65,7 @@ class SearchImages:
             cpus=cpus,
             sealed=self.sealed,
             files=files,
+            trusted=trusted(),
         )
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn import models
 from raycnn.data.sealing import sealed
 from raycnn.errors import RaycnnError
+from raycnn.models.trust import remember, trust
 from raycnn.reporting.words import counted
 from raycnn.search import cluster as ray_cluster
 from raycnn.search.images import DATA_PLACE, SearchImages, data_root, search_images
@@ -56,6 +58,8 @@ def run_search(request: Request, observer: Observer) -> Path:
     with held(request.run), mirrored(request.run, request.uri, observer.warning):
         refuse_other(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
+        trust([request.spec.model])  # the user has just named it
+        models.check(request.spec.model, request.spec.data.side_px)
         root = data_root(request.run, request.spec, request.data, _progress(observer))
         check_scores(request.spec, root, request.run)
         if request.spec.tracking:
@@ -63,6 +67,7 @@ def run_search(request: Request, observer: Observer) -> Path:
 
             check_trackers(request.spec)
         keep_spec(request.run, request.spec)
+        remember(request.run, request.spec.model)
         write_manifest(request.run, {})
         with contextlib.ExitStack() as seals, ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             # The data are read while Ray and the workers start.
@@ -76,15 +81,13 @@ def run_search(request: Request, observer: Observer) -> Path:
 
 
 def _images(request: Request, root: Path | None, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
-    """The images of the search, and a model made for their size, so that one that cannot be had is known now.
+    """The images of the search, and a model of the user's own once more: one that looks for test images is known now.
 
     seals: from here on, until it is closed, nothing in this process can open a test image.
     """
     images = search_images(request.spec, root, request.run, _progress(observer))
     seals.enter_context(sealed(images.sealed))
-    from raycnn import models
-
-    models.build(request.spec.model, images.data.train.images.shape[1])
+    models.check(request.spec.model, images.data.train.images.shape[1])
     return images
 
 

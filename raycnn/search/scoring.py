@@ -16,6 +16,7 @@ import ray
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
 from raycnn.errors import SpecError
+from raycnn.models.trust import Trusted, adopt, trusted
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.fingerprints import of_weights
 from raycnn.robustness.frost import PROCEDURAL
@@ -91,7 +92,7 @@ def _spread(
     # A node that goes takes its scorer along: another one takes up its unit.
     actor: Any = ray.remote(**share, max_restarts=4, max_task_retries=4)(_Scorer)
     scorers = [
-        actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files)
+        actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files, trusted())
         for index in range(min(count, len(todo)))
     ]
     waiting = list(reversed(todo))
@@ -110,11 +111,13 @@ def _spread(
 
 
 class _Scorer:
-    """Holds the test images and the models that it has needed so far. files: where other nodes have theirs."""
+    """Holds the test images and the models that it has needed so far. files: where other nodes have theirs. own: the
+    networks of the user's own that may be imported."""
 
-    def __init__(self, source: Any, threads: int, files: HeadFiles | None) -> None:
+    def __init__(self, source: Any, threads: int, files: HeadFiles | None, own: Trusted) -> None:
         import torch
 
+        adopt(own)
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._test: ImageSet = open_cached(source).open_test() if isinstance(source, Path) else source

@@ -16,6 +16,7 @@ from typing import Any
 import raycnn
 from raycnn import invocation
 from raycnn.errors import ClusterError
+from raycnn.models.trust import trusted
 from raycnn.search.cluster import Cluster
 
 AGENT_S = 60.0
@@ -31,6 +32,8 @@ def score_as_job(run: Path, cluster: Cluster, data_root: Path | None, on_line: C
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     command = [sys.executable, "-m", "raycnn", "score", str(run), "--address", cluster.address, "--plain"]
+    for name in sorted(trusted().names):  # this user's choice, which the job's may not know
+        command += ["--trusted", name]
     if data_root:
         command += ["--data", str(data_root)]
     again = f"Mend it, then run: {invocation.command('score', run)}"

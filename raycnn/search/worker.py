@@ -1,6 +1,6 @@
 """What the slots' workers do: hold the data, train a trial, log and report each epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import ray
 
 from raycnn.data.sealing import seal
 from raycnn.data.sources import DataSet, open_cached
+from raycnn.models.trust import Trusted, adopt
 from raycnn.search.head_files import HeadFiles, training_directory
 from raycnn.slots.gpu import gpu_share
 from raycnn.slots.messages import Link, Workload
@@ -22,7 +23,7 @@ class Preparation:
     train, validation: indices into the training images. corrupted: .npy file or object of the corrupted held-out
     images, (corruptions, severities, n, h, w, 3), made of the first n validation images; None: not an objective.
     sealed: test images, which a worker shall not be able to open. files: how nodes that do not share the run directory
-    reach it; None: there is one node.
+    reach it; None: there is one node. trusted: the networks of the user's own that may be imported.
     """
 
     data: Path | ray.ObjectRef
@@ -32,6 +33,7 @@ class Preparation:
     cpus: float
     sealed: tuple[Path, ...] = ()
     files: HeadFiles | None = None
+    trusted: Trusted = field(default_factory=Trusted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def prepare(preparation: Preparation) -> _State:
     from raycnn.training.resident import training_data
 
     seal(preparation.sealed)
+    adopt(preparation.trusted)
     torch.set_num_threads(max(1, round(preparation.cpus)))
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # the first one in a process imports for 1.5 s
     device = _device()
