@@ -1,6 +1,7 @@
 """`raycnn train`: a recipe is trained, scored, resumed, and held against what was published."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def test_the_command_prints_the_comparison(file: Path):
 def test_an_interrupted_command_says_how_to_go_on_and_does(file: Path):
     line = [*command(file, "--set", "training.epochs=500")]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs find it
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    activated = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=activated)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert process.stdout is not None
     process.stdout.readline()
