@@ -1,6 +1,7 @@
 """The commands: thin, and the only place that prints. `raycnn COMMAND`, `python -m raycnn COMMAND`."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,9 @@ def run(*commands: Callable[..., None]) -> NoReturn:
     for command in commands:
         app.command()(command)
     _interrupt_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is a question mark, and no traceback
+            stream.reconfigure(errors="replace")
     try:
         app()  # by typer, a KeyboardInterrupt that comes so far is status 130
     except RaycnnError as error:
