@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 from raycnn import models
 from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
+from raycnn.digest import read_json, write_json
 from raycnn.errors import DataError
-from raycnn.files import replacing, write_atomically
+from raycnn.files import replacing
 from raycnn.models.trust import remember, trust
 from raycnn.robustness.attacks import epsilon_name
 from raycnn.robustness.corruptions import TEST_CORRUPTIONS
@@ -94,10 +95,10 @@ def _keep(run: Path, recipe: Recipe, images: dict[str, str]) -> None:
     set of images."""
     known = run / "images.json"
     trained = any(run.glob(f"seed-*/{LAST}"))  # else nothing is lost with what stood there
-    if trained and known.exists() and json.loads(known.read_text(encoding="utf-8")) != images:
+    if trained and read_json(known, "Remove it, then give the same command again.") not in ({}, images):
         raise DataError(f"{run}: was trained on other images, or split otherwise. Name those again, or another --run.")
     run.mkdir(parents=True, exist_ok=True)
-    write_atomically(known, json.dumps(images) + "\n")
+    write_json(known, images)
     with replacing(run / "recipe.yaml") as file:
         YAML().dump(json.loads(recipe.model_dump_json(exclude_none=True)), file)
 

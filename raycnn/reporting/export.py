@@ -3,17 +3,21 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import raycnn
 from raycnn.errors import DataError
 from raycnn.files import replacing, write_atomically
+from raycnn.invocation import command
 from raycnn.reporting.answer import chosen_trial
 from raycnn.reporting.results import Run, read_run
 from raycnn.reporting.score_words import difference_short, estimate_words, interval_words
 from raycnn.robustness.summary import BASELINE, measures
+
+if TYPE_CHECKING:
+    from raycnn.training.checkpoint import Checkpoint  # which imports torch
 
 WEIGHTS, PROGRAM, CARD, FACTS = "model.safetensors", "model.pt2", "README.md", "model.json"
 _AGREE = 1e-4  # of logits: the exported program may add in another order
@@ -38,11 +42,9 @@ def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list
     import torch
     from safetensors.torch import load_file, save
 
-    from raycnn.training.checkpoint import read, restore_classifier
+    from raycnn.training.checkpoint import restore_classifier
 
-    run = read_run(run_directory)
-    source = _source(run, model, seed)
-    checkpoint = read(source.checkpoint)
+    run, source, checkpoint = chosen(run_directory, model, seed)
     classifier = restore_classifier(checkpoint, torch.device("cpu")).eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] not in the stub
     side = checkpoint.image_px
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -79,6 +81,17 @@ def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list
     if any(not torch.equal(value, weights[name]) for name, value in load_file(out / WEIGHTS).items()):
         raise DataError(f"{out / WEIGHTS}: came back otherwise than it was written. Is the disk sound? Try again.")
     return [out / name for name in (WEIGHTS, PROGRAM, FACTS, CARD)]
+
+
+def chosen(run_directory: Path, model: str | None, seed: int) -> "tuple[Run, Source, Checkpoint]":
+    """What `export` exports. Raises as it does."""
+    from raycnn.training.checkpoint import read
+
+    run = read_run(run_directory)
+    if not run.trials:
+        raise DataError(f"{run_directory}: has no trials.parquet. Make it again: {command('report', run_directory)}")
+    source = _source(run, model, seed)
+    return run, source, read(source.checkpoint)
 
 
 def _source(run: Run, model: str | None, seed: int) -> Source:

@@ -22,6 +22,7 @@ from raycnn.reporting.score_words import difference_short, estimate_words, inter
 from raycnn.reporting.setup import day, setup_facts, space_rows
 from raycnn.reporting.words import duration, objective_words, short_value, value_words
 from raycnn.robustness.summary import BASELINE, CORRUPTION_SETS, Measure, Relative, measures, models, relative
+from raycnn.run_files import spec_text
 from raycnn.spec.search import Finals
 from raycnn.spec.space import parameters
 
@@ -78,7 +79,7 @@ def _render(run: Run) -> str:
         incomplete=_incomplete(every, finalists),
         setup=setup_facts(run),
         space=space_rows(run),
-        spec_text=(run.directory / "spec.yaml").read_text(encoding="utf-8"),
+        spec_text=spec_text(run.directory),
         trial_head=["trial", "state", *map(objective_words, run.objectives), "epochs", "time"],
         parameter_head=[title for _, title in titles],
         trial_rows=(rows := [_trial_row(trial, run, [name for name, _ in titles]) for trial in run.trials]),

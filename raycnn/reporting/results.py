@@ -9,17 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from raycnn.errors import DataError
 from raycnn.invocation import command
 from raycnn.reporting.words import short_parameters
 from raycnn.robustness.corruptions import VALIDATION_CORRUPTIONS
 from raycnn.robustness.results import Outcomes, Row, read_outcomes, read_rows
-from raycnn.spec.reading import read_search
+from raycnn.run_files import read_manifest, read_spec
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import IntRange, Options, Parameter, parameters
+from raycnn.tables import read_table
+from raycnn.training.log import read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +119,11 @@ class Run:
 
 def read_run(directory: Path) -> Run:
     """Read a run directory. Raises SpecError or DataError for files that are missing or damaged."""
-    spec = read_search(directory / "spec.yaml")
+    spec = read_spec(directory)
     return Run(
         directory=directory,
         spec=spec,
-        manifest=_manifest(directory / "manifest.json"),
+        manifest=_manifest(directory),
         trials=_trials(directory / "trials.parquet", spec),
         curves=_trial_curves(directory / "trials"),
         finals={
@@ -138,12 +136,9 @@ def read_run(directory: Path) -> Run:
 
 
 def read_curve(path: Path) -> Curve:
-    """A metrics.jsonl. Of an epoch that was trained again after a crash the last record counts; torn lines do not."""
-    records: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            record = json.loads(line)
-            records[int(record["epoch"])] = record
+    """A metrics.jsonl. Of an epoch that was trained again after a crash the last record counts; lines that are torn or
+    damaged do not."""
+    records = {record["epoch"]: record for record in read_records(path)}
     epochs = tuple(sorted(records))
     metrics: dict[str, list[tuple[int, float]]] = {}
     for epoch in epochs:
@@ -157,15 +152,6 @@ def read_curve(path: Path) -> Curve:
 def _trial_curves(directory: Path) -> dict[int, Curve]:
     paths = (path for path in directory.glob("*/metrics.jsonl") if path.parent.name.isdigit())
     return {int(path.parent.name): read_curve(path) for path in sorted(paths)}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}). Make it again: {command('report', path.parent)}"
-        ) from None
 
 
 def _trials(path: Path, spec: SearchSpec) -> tuple[Trial, ...]:
@@ -195,7 +181,7 @@ def _trials(path: Path, spec: SearchSpec) -> tuple[Trial, ...]:
             gpu_hours=row.get("gpu_hours") or 0.0,
             repeats=tuple(json.loads(row["repeats"])) if row.get("repeats") else (),
         )
-        for row in _rows(path)
+        for row in read_table(path, f"Make it again: {command('report', path.parent)}").to_pylist()
     ]
     return tuple(sorted(trials, key=lambda trial: trial.number))
 
@@ -206,13 +192,8 @@ def _is_whole(form: Parameter) -> bool:
     return isinstance(form, IntRange)
 
 
-def _manifest(path: Path) -> Manifest:
-    tree: dict[str, Any] = {}
-    if path.exists():
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise DataError(f"{path}: is not JSON. Remove it, then make the report again.") from None
+def _manifest(run: Path) -> Manifest:
+    tree = read_manifest(run)
     data, hardware, git = (tree.get(key) or {} for key in ("data", "hardware", "git"))
     versions = {name: str(tree[name]) for name in ("raycnn", "python", "torch", "ray", "optuna") if tree.get(name)}
     directory = data.get("directory")

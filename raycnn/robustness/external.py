@@ -6,7 +6,6 @@ of a checkpoint that raycnn wrote. Models of one NAME are seeds of one model.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
+from raycnn.digest import read_json, write_json
 from raycnn.errors import CheckpointError, SpecError
-from raycnn.files import write_atomically
 from raycnn.models import imported
 from raycnn.robustness.imagenet_c import open_imagenet_c
 from raycnn.robustness.results import Key, Results
@@ -73,13 +72,13 @@ def sources(wishes: Sequence[str]) -> list[Source]:
 def keep_sources(run: Path, found: Sequence[Source]) -> None:
     """Write models.json. Raises SpecError where the run holds scores of another network under one of the names."""
     path = run / MODELS
-    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = read_json(path, "Remove it, and its scores with it, or give another --run.")
     now = {f"{source.key[0]}/{source.key[1]}": source.facts() for source in found}
     for name, facts in now.items():
         if name in before and {**before[name], "weights": None} != {**facts, "weights": None}:
             raise SpecError(f"{run}: holds scores of another network called {name}. Give it a name, or another --run.")
     run.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(before | now, indent=2) + "\n")
+    write_json(path, before | now)
 
 
 def score_models(

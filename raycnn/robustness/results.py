@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raycnn.errors import DataError
-from raycnn.files import replacing
 from raycnn.invocation import command
+from raycnn.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from raycnn.robustness.units import Unit  # which imports torch
@@ -96,7 +95,8 @@ class Results:
         self._saved = time.monotonic()
 
     def drop_stale(self, images: Mapping[str, Collection[str]], weights: Mapping[Key, str]) -> int:
-        """Drop, on disk too, what cannot stand beside new scores; returns how many rows that are.
+        """Drop, on disk too, what cannot stand beside new scores, and rows whose outcomes are lost or damaged; returns
+        how many rows that are.
 
         images: set -> fingerprints of all that is wished of it; rows of other images go, whatever their model.
         weights: of models; rows of other weights go, whatever their set.
@@ -107,15 +107,22 @@ class Results:
             for row in self.rows
             if row.images in images.get(row.set, (row.images,)) and row.weights == weights.get(row.key, row.weights)
         ]
-        if len(self.rows) < before:
-            self.save()
-        # All outcomes without a row go: a killed process may have left them behind.
+        # All outcomes without a row go: a killed process may have left them behind. So do rows without outcomes.
         held = {(row.set, row.name, row.severity, row.key) for row in self.rows}
+        there: set[tuple[str, str, int | None, Key]] = set()
         for path in _outcome_files(self.run):
-            found = {(place, key): values for place, key, values in _read_outcomes(path)}
+            try:
+                found = {(place, key): values for place, key, values in _read_outcomes(path)}
+            except DataError:  # damaged: they are made again
+                path.unlink()
+                continue
             kept = {of: values for of, values in found.items() if (*of[0][:3], of[1]) in held}
+            there |= {(*place[:3], key) for place, key in kept}
             if len(kept) < len(found):
                 _write_outcomes(path, kept)
+        self.rows = [row for row in self.rows if (row.set, row.name, row.severity, row.key) in there]
+        if len(self.rows) < before:
+            self.save()
         return before - len(self.rows)
 
     def missing(self, unit: "Unit", images: str, weights: Mapping[Key, str]) -> list[Key]:
@@ -142,8 +149,7 @@ class Results:
         types = {"severity": "Int64", "errors": "Int64", "adapted_errors": "Int64", "seed": "int64", "n": "int64"}
         types |= dict.fromkeys(_MEASURED, "float64")
         table = pd.DataFrame([dataclasses.asdict(row) for row in self.rows], columns=_COLUMNS).astype(types)
-        with replacing(self.run / RESULTS) as file:
-            table.to_parquet(file, index=False)
+        write_table(self.run / RESULTS, pa.Table.from_pandas(table, preserve_index=False))
         self._saved = time.monotonic()
 
 
@@ -203,8 +209,7 @@ def _write_outcomes(path: Path, held: Mapping[tuple[Place, Key], np.ndarray]) ->
         "values": pa.array(list(held.values()), pa.list_(pa.float32())),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        pq.write_table(pa.table(columns), file, compression="zstd")
+    write_table(path, pa.table(columns), compression="zstd")
 
 
 def _read_outcomes(path: Path) -> Iterator[tuple[Place, Key, np.ndarray]]:
@@ -218,10 +223,7 @@ def _read_outcomes(path: Path) -> Iterator[tuple[Place, Key, np.ndarray]]:
 def _table(path: Path, columns: list[str]) -> pa.Table:
     run = path.parent if path.name == RESULTS else path.parents[2]  # outcomes/SET/NAME.parquet
     mend = f"Remove it, then run: {command('score', run)}"
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}). {mend}") from None
+    table = read_table(path, mend)
     if lacking := [name for name in columns if name not in table.column_names]:
         raise DataError(f"{path}: has no column {lacking[0]}; it is of another version. {mend}")
     return table

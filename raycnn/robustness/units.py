@@ -221,7 +221,8 @@ def unscored(
     for unit, fingerprint in zip(todo, images, strict=True):
         by_set.setdefault(unit.set, set()).add(fingerprint)
     if dropped := results.drop_stale(by_set, weights):
-        say(f"dropped {dropped} earlier scores: of other images, other weights, or an earlier version of raycnn")
+        why = "of other images, other weights, or an earlier version of raycnn; or their outcomes are lost or damaged"
+        say(f"dropped {dropped} earlier scores: {why}")
     missing = [results.missing(unit, of, weights) for unit, of in zip(todo, images, strict=True)]
     return [(unit, keys) for unit, keys in zip(todo, missing, strict=True) if keys]
 

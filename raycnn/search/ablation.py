@@ -27,6 +27,7 @@ from raycnn.reporting.words import counted
 from raycnn.robustness.results import read_outcomes
 from raycnn.robustness.statistics import Comparison, contrast, corrected
 from raycnn.robustness.summary import Measure, measures
+from raycnn.run_files import read_spec, write_spec
 from raycnn.search.finals import Final, train_finals, write_finalists
 from raycnn.search.front import finalists
 from raycnn.search.journal import read_trials
@@ -34,7 +35,6 @@ from raycnn.search.observer import Observer
 from raycnn.search.rundir import circumstances, finish_manifest, held, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.search.trainable import trial_name
-from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals, SearchSpec
 from raycnn.spec.trial import TrialSpec
 
@@ -109,7 +109,7 @@ def ablate(run: Path, data: str | None, address: str | None, seeds: int, observe
     from raycnn.search import cluster
     from raycnn.search.images import data_root
 
-    spec = read_search(run / "spec.yaml")
+    spec = read_spec(run)
     found = design(read_trials(run))
     folder = run / FOLDER
     with held(folder):
@@ -119,7 +119,7 @@ def ablate(run: Path, data: str | None, address: str | None, seeds: int, observe
         remember(folder, found.spec.model)
         wished = spec.finals if isinstance(spec.finals, Finals) else Finals(score=["generated-c"])
         if spec.finals == "off":
-            _write_spec(folder / "spec.yaml", spec.model_copy(update={"finals": wished}))
+            write_spec(folder, spec.model_copy(update={"finals": wished}))
         root = data_root(run, spec, data)
         planned = plan(found, spec, folder, seeds, wished.epochs or spec.budget.epochs)
         observer.phase("starting workers")
@@ -223,10 +223,3 @@ def _words(strength: Any) -> str:
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-
-
-def _write_spec(path: Path, spec: SearchSpec) -> None:
-    from ruamel.yaml import YAML
-
-    with replacing(path) as file:
-        YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import CheckpointError, ClusterError
-from raycnn.files import write_atomically
 from raycnn.reporting.words import counted
+from raycnn.search.finalists import Finalist, keep_finalists
 from raycnn.search.front import finalists
 from raycnn.search.observer import Observer
 from raycnn.search.seeds import derived_seed
@@ -73,13 +73,7 @@ def _set_aside(final: Final) -> None:
 
 def write_finalists(run: Path, planned: list[Final]) -> None:
     """finals/finalists.json: what scoring reads."""
-    rows: list[dict[str, Any]] = [
-        {"model": final.model, "seed": final.seed, "directory": str(final.directory.relative_to(run))}
-        for final in planned
-    ]
-    path = run / "finals" / "finalists.json"
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(rows, indent=2) + "\n")
+    keep_finalists(run, [Finalist(final.model, final.seed, str(final.directory.relative_to(run))) for final in planned])
 
 
 def train_finals(
@@ -126,3 +120,13 @@ def train_finals(
     if hopeless:
         raise ClusterError(f"no final can be trained: {hopeless[0].rstrip('.')}. Then the same command goes on.")
     return failures
+
+
+def no_finals(lost: set[str], failures: list[str]) -> str:
+    """Why no finalist can be scored. A training that did not fail and is not done has lost its checkpoint since."""
+    if failures:
+        return f"finals: {counted(len(failures), 'training')} failed, the first: {failures[0]}"
+    return (
+        f"finals: {', '.join(sorted(lost))}: trained, but the last epoch or the checkpoint is not on disk. See to the "
+        "disk of the run directory, then give the same command again."
+    )

@@ -1,6 +1,7 @@
 """The images of a search: data set, split, and the corrupted held-out images that all trials are measured on."""
 
-import json
+import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
-from raycnn.files import replacing
+from raycnn.files import write_atomically
 from raycnn.models.trust import trusted
+from raycnn.run_files import read_manifest
 from raycnn.search.head_files import HeadFiles
 from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
@@ -74,9 +76,8 @@ def data_root(run: Path, spec: SearchSpec, place: str | None, progress: Progress
 
     place: directory or URI; None: that of the search, which may have named none. Raises DataError.
     """
-    manifest = run / "manifest.json"
-    if place is None and manifest.exists():
-        place = json.loads(manifest.read_text(encoding="utf-8")).get(DATA_PLACE)
+    if place is None:
+        place = read_manifest(run).get(DATA_PLACE)
     benchmarks: list[str] = []
     if isinstance(spec.finals, Finals):
         from raycnn.robustness.units import beside_data  # torch comes with it
@@ -106,13 +107,22 @@ def _corrupted(spec: SearchSpec, data: DataSet, split: Split, cache: Path, progr
     from raycnn.robustness.corruptions import validation_corruptions
 
     count = min(spec.search.corruption_images, len(split.validation))
-    path = cache / f"validation-corruptions-{count}-{split.digest[:12]}-{data.digest[:12]}.npy"
-    if not path.exists():
-        if progress:
-            progress("corrupting held-out images", 0, count)
-        images = np.array(data.train.images[split.validation[:count]])
-        cache.mkdir(parents=True, exist_ok=True)
-        corrupted = validation_corruptions(images, derived_seed(spec.search.seed, "validation corruptions"))
-        with replacing(path) as file:
-            np.save(file, corrupted)
+    name = f"validation-corruptions-{count}-{split.digest[:12]}-{data.digest[:12]}"
+    for path in cache.glob(f"{name}-*.npy"):
+        if path.name == _named(name, path.read_bytes()):
+            return path
+        path.unlink()  # damaged: trials would be measured on other images
+    if progress:
+        progress("corrupting held-out images", 0, count)
+    images = np.array(data.train.images[split.validation[:count]])
+    made = io.BytesIO()
+    np.save(made, validation_corruptions(images, derived_seed(spec.search.seed, "validation corruptions")))
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / _named(name, made.getvalue())
+    write_atomically(path, made.getvalue())
     return path
+
+
+def _named(name: str, content: bytes) -> str:
+    """A name that says what the content must be."""
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.npy"

@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from raycnn.run_files import read_spec
 from raycnn.search.journal import read_trials
-from raycnn.spec.reading import read_search
 
 ENOUGH = 8  # completed trials
 
@@ -21,7 +21,7 @@ def importances(directory: Path) -> dict[str, dict[str, float]]:
     done = [t for t in read_trials(directory) if t.state == TrialState.COMPLETE and t.user_attrs["kind"] == "search"]
     if len(done) < ENOUGH:
         return {}
-    names = read_search(directory / "spec.yaml").search.objectives
+    names = read_spec(directory).search.objectives
     study = optuna.create_study(directions=["minimize" for _ in names])
     study.add_trials(done)
     return {name: _shares(study, index) for index, name in enumerate(names)}

@@ -1,18 +1,18 @@
 """A trial of a search, trained again from what its run directory says, and held against what it was."""
 
 import contextlib
-import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raycnn.errors import DataError, SpecError
+from raycnn.run_files import read_manifest, read_spec
 from raycnn.search.images import data_root, search_images
 from raycnn.search.journal import read_trials
 from raycnn.search.rundir import same_images
 from raycnn.search.scheduler import rung_epochs
-from raycnn.spec.reading import read_search
 from raycnn.spec.trial import TrialSpec
 
 
@@ -42,9 +42,9 @@ def reproduce(run: Path, number: int, place: str | None, say: Callable[[str], No
     from raycnn.training.loop import train
     from raycnn.training.resident import training_data
 
-    spec = read_search(run / "spec.yaml")
+    spec = read_spec(run)
     training, before = _trial(run, number)
-    manifest: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(run)
     images = search_images(spec, data_root(run, spec, place), run)
     same_images(run, images.facts())
     _say_what_differs(manifest, say)
@@ -93,7 +93,11 @@ def _trial(run: Path, number: int) -> tuple[TrialSpec, dict[int, dict[str, float
     if not log.exists():
         raise DataError(f"{log}: is missing, so there is nothing to hold a new training against.")
     records = read_records(log)
-    before = {record["epoch"]: {"train_loss": record["train_loss"], **record["metrics"]} for record in records}
+    before = {
+        record["epoch"]: {"train_loss": record.get("train_loss", math.nan), **record["metrics"]}
+        for record in records
+        if "metrics" in record
+    }
     if sorted(before) != list(range(1, len(before) + 1)) or not before:
         raise DataError(f"{log}: lacks epochs. Choose another trial.")
     return TrialSpec.model_validate_json(found.user_attrs["spec"]), before

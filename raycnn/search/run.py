@@ -116,6 +116,8 @@ def _search_and_score(request: Request, root: Path | None, images: "Future[Searc
         observer.message(f"the dashboard asks for a token; it lies in {connected.new_token}, for you alone")
     try:
         study = Study(run, spec, request.earlier)
+        while study.notes:
+            observer.warning(study.notes.pop(0))
         _train(request, study, connected, images, observer)
         from raycnn.search.table import write_trials
 
@@ -143,7 +145,7 @@ def _train(
 ) -> None:
     """Trials and finals, on one pool of slots, which is gone before scoring: it would wait for what they hold."""
     from raycnn.search.dashboard import StudyDashboard
-    from raycnn.search.finals import plan_finals, train_finals, write_finalists
+    from raycnn.search.finals import no_finals, plan_finals, train_finals, write_finalists
     from raycnn.search.gauges import Gauged
     from raycnn.search.head_files import serve_head_files
     from raycnn.search.nodes import nodes_without
@@ -209,7 +211,7 @@ def _train(
                 failures = train_finals(finals, spec, pool.hub, observer, threads)
                 lost = {final.model for final in finals if not final.done}
                 if lost and lost >= {final.model for final in finals} - {"baseline"}:
-                    raise RaycnnError(f"finals: {len(failures)} trainings failed, the first: {failures[0]}")
+                    raise RaycnnError(no_finals(lost, failures))
                 if lost:
                     observer.warning(
                         f"finals: without {', '.join(sorted(lost))}, not all of whose trainings could be done"

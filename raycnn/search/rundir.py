@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from ruamel.yaml import YAML
 
 import raycnn
 from raycnn.errors import ClusterError, DataError, RaycnnError, SpecError
-from raycnn.files import replacing, write_atomically
+from raycnn.files import write_atomically
 from raycnn.masking import masked
+from raycnn.run_files import SPEC, read_manifest, read_spec, replace_manifest, write_spec
 from raycnn.search.gpus import gpus_in_words
 from raycnn.search.resources import Resources
-from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 
 # What may differ when a search is resumed: how much of it, where recipes lie that it has taken, on what hardware, and
@@ -41,7 +40,7 @@ def held(run: Path) -> Iterator[None]:
         holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
         write_atomically(run / "run.holder.json", json.dumps(holder))
     except Timeout:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads((run / "run.holder.json").read_text(encoding="utf-8"))
             raise ClusterError(
                 f"{run}: is held by process {holder['pid']} on {holder['host']} since {holder['since']}. "
@@ -62,9 +61,8 @@ def refuse_other(run: Path, spec: SearchSpec) -> None:
 
     One in which nothing has been trained is nobody's: what another search has begun there goes.
     """
-    path = run / "spec.yaml"
-    if path.exists():
-        before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_search(path), spec))
+    if (run / SPEC).exists():
+        before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_spec(run), spec))
         for key in {**before, **now}:
             if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
                 if _nothing_trained(run):
@@ -99,22 +97,17 @@ def _clear(run: Path) -> None:
 
 def keep_spec(run: Path, spec: SearchSpec) -> None:
     """Write spec.yaml: from here on the directory belongs to this search."""
-    path = run / "spec.yaml"
-    with replacing(path) as file:
-        YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)
+    write_spec(run, spec)
 
 
 def write_manifest(run: Path, facts: dict[str, Any]) -> None:
     """Add `facts` to manifest.json; what is there of the same name is replaced, but for the first start."""
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"started": _now()}
-    write_atomically(path, json.dumps(manifest | facts, indent=2, default=str) + "\n")
+    replace_manifest(run, (read_manifest(run) or {"started": _now()}) | facts)
 
 
 def same_images(run: Path, images: dict[str, Any]) -> None:
     """Raises DataError where the run was begun with other images, or another split of them."""
-    manifest = run / "manifest.json"
-    before = json.loads(manifest.read_text(encoding="utf-8")).get("data", {}) if manifest.exists() else {}
+    before = read_manifest(run).get("data", {})
     for name in ("digest", "split_digest"):
         if before.get(name) not in (None, images[name]):
             raise DataError(f"{run}: the images are others than they were ({name}). Name the right ones with --data.")
@@ -122,8 +115,7 @@ def same_images(run: Path, images: dict[str, Any]) -> None:
 
 def record_openings(run: Path, paths: Iterable[Path], reason: str) -> None:
     """Add to manifest.json that test images were opened, when and what for."""
-    manifest = run / "manifest.json"
-    before = json.loads(manifest.read_text(encoding="utf-8")).get("openings", []) if manifest.exists() else []
+    before = read_manifest(run).get("openings", [])
     now = [{"time": _now(), "what": str(path), "reason": reason} for path in paths]
     write_manifest(run, {"openings": before + now})
 

@@ -5,7 +5,6 @@ goes on.
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import ray
 
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
-from raycnn.errors import SpecError
+from raycnn.errors import CheckpointError, SpecError
 from raycnn.models.trust import Trusted, adopt, trusted
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.fingerprints import of_weights
@@ -23,14 +22,15 @@ from raycnn.robustness.frost import PROCEDURAL
 from raycnn.robustness.origin import origin
 from raycnn.robustness.results import RESULTS, Key, Results, Scored
 from raycnn.robustness.units import Progress, Unit, score_unit, units, unscored
+from raycnn.run_files import read_spec
+from raycnn.search.finalists import FINALISTS, read_finalists
 from raycnn.search.head_files import HeadFiles, serve_head_files
 from raycnn.search.images import data_root
 from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
-from raycnn.spec.reading import read_search
 from raycnn.spec.search import Finals
-from raycnn.training.checkpoint import load_classifier
+from raycnn.training.checkpoint import CPU, load_classifier, read, restore_classifier
 
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
@@ -38,7 +38,7 @@ Job = tuple[Unit, dict[Key, Path]]
 
 def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     """Score the finals of a run on the Ray cluster that is connected; returns the path of robustness.parquet."""
-    spec = read_search(run / "spec.yaml")
+    spec = read_spec(run)
     if not isinstance(spec.finals, Finals):
         raise SpecError("finals: are off in this search. Run it again with finals, then score.")
     root = data_root(run, spec, place)
@@ -47,7 +47,7 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     results = Results(run)
     seed = derived_seed(spec.search.seed, "test corruptions")
     wished = units(spec.finals, spec.data, root, data, seed)
-    weights = {key: of_weights(load_classifier(path)) for key, path in models.items()}  # one in memory at a time
+    weights = {key: _weights(key, path) for key, path in models.items()}  # one in memory at a time
     missing = unscored(wished, data.open_test(), weights, results, say)
     todo: list[Job] = [(unit, {key: models[key] for key in keys}) for unit, keys in missing]
     if not todo:
@@ -73,8 +73,18 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
 
 
 def _models(run: Path) -> dict[Key, Path]:
-    rows = json.loads((run / "finals" / "finalists.json").read_text(encoding="utf-8"))
-    return {(row["model"], row["seed"]): run / row["directory"] / "checkpoint.pt" for row in rows}
+    return {(final.model, final.seed): run / final.directory / "checkpoint.pt" for final in read_finalists(run)}
+
+
+def _weights(key: Key, path: Path) -> str:
+    """Of a final. Raises CheckpointError where the checkpoint is damaged or of another training."""
+    checkpoint = read(path)
+    if checkpoint.spec.seed != key[1]:
+        raise CheckpointError(
+            f"{path}: is of seed {checkpoint.spec.seed}, and finals/{FINALISTS} says {key[1]}. Give the command of the "
+            "search again, which writes that file anew."
+        )
+    return of_weights(restore_classifier(checkpoint, CPU).eval())
 
 
 def _spread(

@@ -54,6 +54,8 @@ class StudySearcher(Searcher):
         if len(self._running) >= self._slots():
             return None  # Tune asks again later
         asked = None if self._too_late() else self._study.ask()
+        while self._study.notes:
+            self._observer.warning(self._study.notes.pop(0))
         if asked is None and self._study.exhausted and not self._told:
             self._told = True
             self._observer.warning(f"no further trial: {self._study.exhausted}")

@@ -6,7 +6,6 @@ checkpoint. One writer: whoever holds the run directory's lock.
 
 import contextlib
 import json
-import shutil
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from raycnn.errors import SpecError
+from raycnn.run_files import read_spec
 from raycnn.search.journal import (
     EARLIER,
     FINISHED,
     JOURNAL,
     PASSED_OVER,
+    begun,
+    directories_of_trials,
     experimental,
     of_search,
     open_storage,
@@ -29,7 +31,7 @@ from raycnn.search.journal import (
 from raycnn.search.samplers import WANT_ALL, distribution, make_sampler
 from raycnn.search.seeds import derived_seed
 from raycnn.spec.constraints import Constraint, parse
-from raycnn.spec.reading import read_recipe, read_search, trial_spec
+from raycnn.spec.reading import read_recipe, trial_spec
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import Parameter, active, grid, parameters, point_of, resolve
 from raycnn.spec.trial import Optimizer, Sgd, TrialSpec
@@ -57,8 +59,9 @@ class Study:
     def __init__(self, directory: Path, spec: SearchSpec, earlier: Sequence[Path] = ()) -> None:
         self._directory, self._search = directory, spec
         self._storage = open_storage(directory / JOURNAL)
-        if begun := self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
-            known = {t.user_attrs.get("run") for t in self._storage.get_all_trials(begun[0]._study_id, deepcopy=False)}
+        if studies := self._storage.get_all_studies():  # opening must not write: a finished run stays as it is
+            trials = self._storage.get_all_trials(studies[0]._study_id, deepcopy=False)
+            known = {trial.user_attrs.get("run") for trial in trials}
             if new := [run for run in earlier if str(run) not in known]:
                 raise SpecError(f"--from {new[0]}: {directory} has begun without it. Give another --run.")
         else:
@@ -85,6 +88,20 @@ class Study:
         self._running: dict[int, optuna.Trial] = {}
         self._settings: dict[int, str] = {}  # of trials, by number, for what is asked for twice
         self.exhausted = ""
+        self.notes: list[str] = []
+        told = begun(everything)
+        for number in directories_of_trials(directory):
+            if number not in told:
+                self._set_aside(number)
+
+    def _set_aside(self, number: int) -> None:
+        """Keep, under another name, the directory of a trial that the study does not know to have begun, as after its
+        machine was lost, or the journal's end: another trial will have its number."""
+        directory = directories_of_trials(self._directory).get(number)
+        if directory:
+            count = sum(1 for _ in directory.parent.glob(f"before-*-{number}"))
+            aside = directory.rename(directory.with_name(f"before-{count}-{number}"))
+            self.notes.append(f"{directory}: {JOURNAL} knows of no such trial; it is kept as {aside.name}")
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of this search so far, by number."""
@@ -109,12 +126,12 @@ class Study:
             if len(busy) >= self._search.search.trials:
                 return None
             trial = self._study.ask()
-            begun = self._storage.get_trial(trial._trial_id)
-            if "spec" in begun.user_attrs:  # as it was begun, whatever has changed since in how trials are trained
-                before = TrialSpec.model_validate_json(begun.user_attrs["spec"])
-                taken = active(self._search.space, begun.params)
+            stored = self._storage.get_trial(trial._trial_id)
+            if "spec" in stored.user_attrs:  # as it was begun, whatever has changed since in how trials are trained
+                before = TrialSpec.model_validate_json(stored.user_attrs["spec"])
+                taken = active(self._search.space, stored.params)
                 self._running[trial.number] = trial
-                return Asked(trial.number, begun.user_attrs["kind"], before, taken)
+                return Asked(trial.number, stored.user_attrs["kind"], before, taken)
             if trial.number == 0:
                 asked = Asked(0, "baseline", baseline_spec(self._search), {})
             else:
@@ -131,8 +148,7 @@ class Study:
                     broken += "constraint" in reason
                     self._pass_over(trial, reason)
                     continue
-            # A run whose machine was lost may have begun another one under this number.
-            shutil.rmtree(self._directory / "trials" / str(trial.number), ignore_errors=True)
+            self._set_aside(trial.number)
             trial.set_user_attr("kind", asked.kind)
             trial.set_user_attr("spec", asked.spec.model_dump_json())
             self._running[trial.number] = trial
@@ -267,7 +283,7 @@ def earlier_trials(run: Path, spec: SearchSpec) -> list[FrozenTrial]:
     """The complete trials of another run, for the sampler to learn from. Raises SpecError where they do not fit."""
     if not (run / JOURNAL).exists():
         raise SpecError(f"--from {run}: holds no search ({JOURNAL}). Give the directory of a run.")
-    before = read_search(run / "spec.yaml")
+    before = read_spec(run)
     if before.search.objectives != spec.search.objectives:
         raise SpecError(f"--from {run}: has other objectives ({', '.join(before.search.objectives)}). Take the same.")
     forms = {named.name: distribution(named.parameter) for named in parameters(spec.space)}

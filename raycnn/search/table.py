@@ -6,26 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from raycnn.files import replacing
+from raycnn.run_files import read_manifest, read_spec
 from raycnn.search.journal import FINISHED, read_trials
-from raycnn.spec.reading import read_search
 from raycnn.spec.space import active, parameters
+from raycnn.tables import write_table
 
 
 def write_trials(run: Path) -> Path:
     """Write trials.parquet: number, kind, state, reason, objectives (last measured), param:<name>, what was spent, and
     the metrics of repeats as JSON."""
     path = run / "trials.parquet"
-    table = trials_table(run)
-    with replacing(path) as file:
-        table.to_parquet(file)
+    write_table(path, pa.Table.from_pandas(trials_table(run)))
     return path
 
 
 def trials_table(run: Path) -> pd.DataFrame:
     """The finished trials of a run directory."""
-    spec = read_search(run / "spec.yaml")
+    spec = read_spec(run)
     names = [named.name for named in parameters(spec.space)]
     cpus, gpus = _held_by_a_trial(run)
     rows: list[dict[str, Any]] = []
@@ -63,7 +62,6 @@ def trials_table(run: Path) -> pd.DataFrame:
 
 def _held_by_a_trial(run: Path) -> tuple[float, float]:
     """CPUs and GPUs of a slot, as the manifest has them; 0 where there is none."""
-    path = run / "manifest.json"
-    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    tree = read_manifest(run)
     workers = tree.get("workers") or 0
     return workers * float(tree.get("threads") or 0), workers * float(tree.get("gpus_per_worker") or 0)

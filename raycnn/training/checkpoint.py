@@ -1,4 +1,5 @@
-"""A training's state on disk: written atomically, the last two kept, read without unpickling anything but tensors."""
+"""A training's state on disk: written atomically, with a digest, the last two kept, read without unpickling anything
+but tensors."""
 
 import io
 import os
@@ -11,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from raycnn import models
+from raycnn.digest import BLANK, is_whole, with_digest
 from raycnn.errors import CheckpointError
 from raycnn.files import replacing
 from raycnn.models.classifier import Classifier
@@ -19,6 +21,7 @@ from raycnn.training.log import EpochRecord
 
 FORMAT = 2
 CPU = torch.device("cpu")
+_MEND = "Delete it, then give the command of the search again: it is trained again."
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
 
@@ -64,11 +67,12 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
     }
     content = io.BytesIO()  # first into memory: where a disk is full, torch raises errors that do not say so
     torch.save(plain, content)
+    whole = with_digest(_with_comment(content.getvalue(), BLANK.encode()))
     last = directory / LAST
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with replacing(last) as file:
-            file.write(content.getbuffer())
+            file.write(whole)
             file.flush()
             os.fsync(file.fileno())  # before the old one moves: this is where a full disk shows
             if last.exists():
@@ -111,7 +115,10 @@ def load(
 def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     """The checkpoint in one file, its tensors on `device`. Raises CheckpointError, naming the file, if it is none."""
     try:
-        plain = torch.load(path, map_location=device, weights_only=True)
+        content = path.read_bytes()
+        if not is_whole(content):
+            raise CheckpointError(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
+        plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if plain["raycnn_checkpoint"] != FORMAT:
             raise CheckpointError(
                 f"{path}: has format {plain['raycnn_checkpoint']}, this raycnn reads {FORMAT}. Start a new run."
@@ -135,8 +142,13 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
     except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same
         raise CheckpointError(
-            f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). Delete it."
+            f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). {_MEND}"
         ) from error
+
+
+def _with_comment(archive: bytes, comment: bytes) -> bytes:
+    """A zip archive without a comment, as torch writes it, with one: any program still opens it."""
+    return archive[:-2] + len(comment).to_bytes(2, "little") + comment
 
 
 def load_classifier(path: Path, device: torch.device = CPU) -> Classifier:

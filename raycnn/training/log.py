@@ -1,10 +1,16 @@
-"""metrics.jsonl: a line for each epoch of a training. Without torch: what only hands records on does not import it."""
+"""metrics.jsonl: a line for each epoch of a training, with a check of itself.
 
+Without torch: what only hands records on does not import it.
+"""
+
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raycnn.digest import COMPACT, read_line, with_check
+from raycnn.errors import CheckpointError
 from raycnn.files import naming, write_atomically
 
 NAME = "metrics.jsonl"
@@ -40,22 +46,50 @@ class EpochLog:
     def write(self, record: EpochRecord) -> None:
         """Append one line. Raises OSError, which names the file."""
         if not self._begun:
-            earlier = [one for one in read_records(self._path) if one["epoch"] < record.epoch]
-            write_atomically(self._path, "".join(json.dumps(one) + "\n" for one in earlier))
-            self.seconds = sum(one["train_s"] + one["evaluate_s"] for one in earlier)
+            earlier = self._earlier(record.epoch)
+            write_atomically(self._path, "".join(map(_line, earlier)))
+            self.seconds = sum(one.get("train_s", 0.0) + one.get("evaluate_s", 0.0) for one in earlier)
             self._begun = True
         with naming(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(_line(asdict(record)))
         self.seconds += record.train_s + record.evaluate_s
+
+    def _earlier(self, epoch: int) -> list[dict[str, Any]]:
+        """The records before an epoch. Those whose lines are lost or damaged are taken from the checkpoint."""
+        found = {one["epoch"]: one for one in read_records(self._path) if one["epoch"] < epoch}
+        if len(found) < epoch - 1:
+            from raycnn.training.checkpoint import LAST, PREVIOUS, read  # torch comes with it
+
+            for name in (PREVIOUS, LAST):
+                with contextlib.suppress(CheckpointError):
+                    history = read(self._path.with_name(name)).history
+                    found |= {one.epoch: asdict(one) for one in history if one.epoch < epoch}
+        return [found[epoch] for epoch in sorted(found)]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The epochs in a metrics.jsonl, as EpochRecord has them, without a line that a kill has torn; none if it is not
-    there."""
-    found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
+    """The epochs in a metrics.jsonl, as EpochRecord has them, without lines that are torn or damaged; none if it is
+    not there. Raises OSError."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    records = [record for line in lines if (record := read_line(line)) is not None]
+    return [record for record in records if _is_record(record)]
+
+
+def damaged_lines(path: Path) -> int:
+    """How many lines of a metrics.jsonl are not what was written; a last one that a kill has torn is none of them."""
+    *lines, _ = path.read_bytes().split(b"\n")
+    return sum(read_line(line) is None for line in lines)
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(with_check(record), separators=COMPACT) + "\n"
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """Whether it has the form of an EpochRecord, in what it has: lines of earlier versions have no check."""
+    numbers = ("train_loss", "train_s", "evaluate_s")
+    return (
+        type(record.get("epoch")) is int
+        and all(isinstance(record.get(name, 0.0), int | float) for name in numbers)
+        and isinstance(record.get("metrics", {}), dict)
+    )

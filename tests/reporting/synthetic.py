@@ -90,10 +90,10 @@ def make_run(run: Path, wish: Wish = Wish()) -> Path:
     spec = search_from_text(SPEC % (values | {"objectives": ", ".join(wish.objectives)}), "synthetic")
     with (run / "spec.yaml").open("w") as file:
         YAML().dump(json.loads(spec.model_dump_json(exclude_none=True)), file)
-    trials = [_trial(number, spec, run, rng) for number in range(wish.trials)]
     study = optuna.create_study(
         storage=open_storage(run / JOURNAL), study_name=spec.name, directions=["minimize" for _ in wish.objectives]
     )
+    trials = [_trial(number, spec, run, rng) for number in range(wish.trials)]
     study.add_trials(trials)
     write_trials(run)
     _manifest(run, wish)

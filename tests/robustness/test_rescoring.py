@@ -192,11 +192,11 @@ finals: {top: 1, seeds: 1, score: [pgd], pgd_steps: 1, pgd_images: 20, epsilons:
 """
 
 
-def finals(run: Path, seed: int) -> None:
+def finals(run: Path, lr: float) -> None:
     """A trained baseline."""
     data = load(read_search(run / "spec.yaml").data)
     split = stratified_split(data.train.labels, 20, 0)
-    spec = TrialSpec(model="fastnet", epochs=1, batch_size=50, optimizer=Optimizer(sgd=Sgd(lr=0.1)), seed=seed)
+    spec = TrialSpec(model="fastnet", epochs=1, batch_size=50, optimizer=Optimizer(sgd=Sgd(lr=lr)), seed=7)
     directory = run / "finals" / "baseline" / "seed-0"
     train(spec, training_data(data, split.train, split.validation, None, CPU), CPU, directory=directory)
     row = {"model": "baseline", "seed": 7, "directory": str(directory.relative_to(run))}
@@ -219,13 +219,13 @@ def test_the_finals_of_a_run_are_scored_again_when_they_or_their_sets_have_chang
         return [line for line in said if line.startswith(("scored", "everything"))]
 
     (tmp_path / "spec.yaml").write_text(SPACE)
-    finals(tmp_path, seed=1)
+    finals(tmp_path, lr=0.1)
     assert scored() == ["scored 1/2  clean clean", "scored 2/2  pgd pgd-1"]
     assert scored() == ["everything is scored already"]
     (tmp_path / "spec.yaml").write_text(SPACE.replace("pgd_steps: 1", "pgd_steps: 3"))
     assert scored() == ["scored 1/1  pgd pgd-3"]
     shutil.rmtree(tmp_path / "finals")
-    finals(tmp_path, seed=2)
+    finals(tmp_path, lr=0.2)
     assert scored() == ["scored 1/2  clean clean", "scored 2/2  pgd pgd-3"]
     assert scored() == ["everything is scored already"]
     assert len({row.weights for row in read_rows(tmp_path) or ()}) == 1

@@ -274,6 +274,8 @@ def test_a_new_trial_begins_without_what_a_lost_run_left_under_its_number(run, s
         left.touch()
     assert study.ask()
     assert not (run / "trials" / "0").exists()
+    assert (run / "trials" / "before-0-0" / "checkpoint.pt").exists()
+    assert "kept as before-0-0" in study.notes[0]
     assert (run / "trials" / "1").exists()
     (run / "trials" / "0").mkdir()
     assert Study(run, spec).ask()
@@ -356,10 +358,8 @@ def test_the_sampler_learns_from_an_earlier_run_which_is_no_part_of_this_one(run
         Study(tmp_path_factory.mktemp("y"), spec, earlier=[run.parent])
 
 
-@pytest.mark.parametrize(
-    "damage", [b'{"op_code": 6, "wor', b'{"op_code": 6, garbage}\n', b"\x00\x00\x00\xff\n", b"\n", b"[]\n{\n"]
-)
-def test_a_damaged_end_of_the_journal_is_cut_off_and_kept_aside(run, spec, damage):
+@pytest.mark.parametrize("damage", [b'{"op_code": 6, "wor', b"\0" * 4096, b'{"op_code": 6, "wor\0\0\0\0\n', b"\n"])
+def test_a_torn_end_of_the_journal_is_cut_off_and_kept_aside(run, spec, damage):
     study = Study(run, spec)
     assert study.ask()
     study.complete(0, METRICS, {})
@@ -386,6 +386,62 @@ def test_a_journal_that_is_damaged_in_its_middle_is_refused_in_one_line(run, spe
         with pytest.raises(DataError, match=r"study\.journal: .*damaged") as caught:
             Study(run, spec)
         assert "\n" not in str(caught.value)
+
+
+def test_any_flipped_byte_of_the_journal_is_refused_and_nothing_is_trained_again_in_silence(run, spec):
+    study = Study(run, spec)
+    assert study.ask()
+    study.complete(0, METRICS, {"epochs": 9})
+    journal = run / "study.journal"
+    whole = journal.read_bytes()
+    for place in range(0, len(whole), 7):
+        journal.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for read in (lambda: Study(run, spec).trials(), lambda: read_trials(run)):
+            told = None
+            try:
+                told = [(trial.values, trial.user_attrs["metrics"]) for trial in read()]
+            except DataError as error:
+                refused = str(error)
+                if len(refused.splitlines()) != 1:
+                    raise
+            # else the key of a check was hit: the record is as it was
+            assert told in (None, [([0.3, 0.5], METRICS)])
+    journal.write_bytes(whole)
+    assert len(read_trials(run)) == 1
+
+
+@pytest.mark.parametrize("damage", ["emptied", "deleted"])
+def test_a_journal_that_is_lost_beside_its_trials_is_refused_and_they_stay(run, spec, damage):
+    study = Study(run, spec)
+    assert study.ask()
+    (run / "trials" / "0").mkdir(parents=True)
+    (run / "trials" / "0" / "checkpoint.pt").touch()
+    journal = run / "study.journal"
+    journal.unlink() if damage == "deleted" else journal.write_bytes(b"")
+    for read in (lambda: Study(run, spec), lambda: read_trials(run)):
+        with pytest.raises(
+            DataError, match=rf"study\.journal: is {'missing' if damage == 'deleted' else 'empty'}.*copy"
+        ):
+            read()
+    assert (run / "trials" / "0" / "checkpoint.pt").exists()
+
+
+def test_a_trial_that_the_study_does_not_know_is_set_aside_and_told(run, spec):
+    study = Study(run, spec)
+    for number in range(2):
+        assert study.ask()
+        (run / "trials" / str(number)).mkdir(parents=True)
+        (run / "trials" / str(number) / "checkpoint.pt").write_text(str(number))
+    assert not Study(run, spec).notes
+    lines = (run / "study.journal").read_bytes().splitlines(keepends=True)
+    begun = next(index for index, line in enumerate(lines) if b"spec" in line and b'"trial_id":1' in line)
+    (run / "study.journal").write_bytes(b"".join(lines[:begun]))  # as where its end is lost
+    again = Study(run, spec)
+    assert again.notes == [f"{run}/trials/1: study.journal knows of no such trial; it is kept as before-0-1"]
+    assert again.ask()
+    assert again.ask()
+    assert (run / "trials" / "before-0-1" / "checkpoint.pt").read_text() == "1"
+    assert (run / "trials" / "0" / "checkpoint.pt").read_text() == "0"
 
 
 def test_a_clock_that_goes_back_loses_nothing(run, spec, monkeypatch):
