@@ -18,6 +18,7 @@ from torch import nn
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
+from raycnn.models.trust import trusted
 from raycnn.robustness.archives import open_corruptions
 from raycnn.robustness.fingerprints import of_images, of_weights
 from raycnn.robustness.imagenet_c import open_imagenet_c
@@ -207,7 +208,7 @@ def test_the_finals_of_a_run_are_scored_again_when_they_or_their_sets_have_chang
     """On a scorer in this process, in place of Ray's."""
 
     def spread(todo: Sequence[scoring.Job], source: Any, *_: Any):
-        scorer = scoring._Scorer(source, torch.get_num_threads(), None)
+        scorer = scoring._Scorer(source, torch.get_num_threads(), None, trusted())
         yield from ((job, scorer.score(*job)) for job in todo)
 
     monkeypatch.setattr(scoring, "_spread", spread)
