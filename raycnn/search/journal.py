@@ -70,8 +70,13 @@ def read_trials(directory: Path) -> list[FrozenTrial]:
 
 def directories_of_trials(run: Path) -> dict[int, Path]:
     """By number; those in which something was trained."""
-    found = (path for path in (run / TRIALS).glob("*") if path.name.isdigit() and path.is_dir() and any(path.iterdir()))
+    found = (path for path in (run / TRIALS).glob("*") if path.name.isdigit() and _has_content(path))
     return {int(path.name): path for path in sorted(found)}
+
+
+def _has_content(directory: Path) -> bool:
+    """An empty file is what a training leaves that was killed before its first epoch."""
+    return any(path.is_file() and path.stat().st_size for path in directory.rglob("*"))
 
 
 def begun(trials: list[FrozenTrial]) -> set[int]:

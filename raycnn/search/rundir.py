@@ -20,7 +20,7 @@ import raycnn
 from raycnn.errors import ClusterError, DataError, RaycnnError, SpecError
 from raycnn.files import write_atomically
 from raycnn.masking import masked
-from raycnn.run_files import SPEC, read_manifest, read_spec, replace_manifest, write_spec
+from raycnn.run_files import MANIFEST, SPEC, read_manifest, read_spec, replace_manifest, write_spec
 from raycnn.search.gpus import gpus_in_words
 from raycnn.search.resources import Resources
 from raycnn.spec.search import SearchSpec
@@ -89,7 +89,7 @@ def _nothing_trained(run: Path) -> bool:
 
 def _clear(run: Path) -> None:
     """Remove what a search leaves before its first epoch, for another to begin."""
-    for name in ("spec.yaml", "manifest.json", "study.journal"):
+    for name in (SPEC, MANIFEST, "study.journal"):
         (run / name).unlink(missing_ok=True)
     for name in ("cache", "trials"):
         shutil.rmtree(run / name, ignore_errors=True)

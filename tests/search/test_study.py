@@ -271,7 +271,7 @@ def test_a_new_trial_begins_without_what_a_lost_run_left_under_its_number(run, s
     for number in (0, 1):
         left = run / "trials" / str(number) / "checkpoint.pt"
         left.parent.mkdir(parents=True)
-        left.touch()
+        left.write_text("trained", encoding="utf-8")
     assert study.ask()
     assert not (run / "trials" / "0").exists()
     assert (run / "trials" / "before-0-0" / "checkpoint.pt").exists()
@@ -415,7 +415,7 @@ def test_a_journal_that_is_lost_beside_its_trials_is_refused_and_they_stay(run, 
     study = Study(run, spec)
     assert study.ask()
     (run / "trials" / "0").mkdir(parents=True)
-    (run / "trials" / "0" / "checkpoint.pt").touch()
+    (run / "trials" / "0" / "checkpoint.pt").write_text("trained", encoding="utf-8")
     journal = run / "study.journal"
     journal.unlink() if damage == "deleted" else journal.write_bytes(b"")
     for read in (lambda: Study(run, spec), lambda: read_trials(run)):
