@@ -98,7 +98,8 @@ def _trial(run: Path, number: int) -> tuple[TrialSpec, dict[int, dict[str, float
         for record in records
         if "metrics" in record
     }
-    if sorted(before) != list(range(1, len(before) + 1)) or not before:
+    most = max(len(before), found.user_attrs.get("epochs", 1))
+    if sorted(before) != list(range(1, most + 1)):
         raise DataError(f"{log}: lacks epochs. Choose another trial.")
     return TrialSpec.model_validate_json(found.user_attrs["spec"]), before
 

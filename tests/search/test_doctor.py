@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from raycnn.data import cifar
+from raycnn.invocation import command
 from raycnn.search import doctor
 from raycnn.search.bandwidth import nccl_transport
 from raycnn.search.doctor import Finding, gpus, images, shared_memory, storage_rates, versions
@@ -128,7 +129,8 @@ def test_images_that_are_not_official_or_not_there_are_to_mend_and_nothing_is_do
     assert f"{batch}: MD5" in other.seen
     assert other.mend.startswith("Replace it by the official file")
     batch.unlink()
-    assert images("cifar10", str(cifar10.parent)).mend == "Get it: raycnn fetch cifar10"
+    fetch = command("fetch", "cifar10", "--data", cifar10.parent)
+    assert images("cifar10", str(cifar10.parent)).mend == f"Get it: {fetch}"
 
 
 def test_a_data_set_of_another_name_is_refused_in_one_line(tmp_path: Path):
