@@ -130,7 +130,7 @@ def test_scores_of_another_network_under_the_same_name_are_not_mixed(folder):
     run = folder / "run"
     keep_sources(run, sources(["x=their_nets:small@a.pt"]))
     keep_sources(run, sources(["x=their_nets:small@a.pt", "y=their_nets:small@b.pt"]))
-    assert list(json.loads((run / "models.json").read_text())) == ["x/0", "y/0"]
+    assert list(json.loads((run / "models.json").read_text())) == ["sha256", "x/0", "y/0"]
     with pytest.raises(SpecError, match="holds scores of another network called x/0"):
         keep_sources(run, sources(["x=their_nets:small@b.pt"]))
 
