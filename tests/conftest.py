@@ -1,12 +1,21 @@
 """What tests of several parts need."""
 
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
 import pytest
 
 from raycnn.data import download
+
+
+@pytest.fixture(autouse=True)
+def environment_as_before():
+    """What a test changes in the environment of its process is not there in the next: a command sets variables."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 class Server:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def forged_run(folder: Path, canary: Path) -> Path:
     spec = (run / "spec.yaml").read_text().replace("model: resnet18", "model: evil_nets:make")
     assert "evil_nets" in spec
     (run / "spec.yaml").write_text(spec)
-    journal = (run / "study.journal").read_text()
+    journal = re.sub(r',"check":"\w+"}', "}", (run / "study.journal").read_text())  # as earlier versions wrote it
     (run / "study.journal").write_text(journal.replace("resnet18", "evil_nets:make"))
     for place in (folder, run):
         (place / "evil_nets.py").write_text(EVIL.format(canary=str(canary)))
