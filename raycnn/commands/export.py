@@ -1,5 +1,7 @@
 """`raycnn export`: a trained model to take away."""
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,5 +23,6 @@ def export(
     trust_run(run, trust_model)
     from raycnn.reporting.export import export as write
 
-    for path in write(run.absolute(), model, seed, (out or run / "export").absolute()):
+    warn = partial(print, "warning:", file=sys.stderr)
+    for path in write(run.absolute(), model, seed, (out or run / "export").absolute(), warn):
         print(path)

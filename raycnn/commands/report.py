@@ -1,6 +1,7 @@
 """`raycnn report`: make a run's tables and report again."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,4 +25,4 @@ def report(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     for log in sorted(run.glob("*/**/metrics.jsonl")):
         if count := damaged_lines(log):
             print(f"warning: {log}: lines that are damaged: {count}, left out of the curves", file=sys.stderr)
-    print(write_report(run))
+    print(write_report(run, partial(print, "warning:", file=sys.stderr)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from raycnn.errors import DataError
 from raycnn.invocation import command
+from raycnn.reporting.gaps import gaps_of_scores
 from raycnn.reporting.results import read_run
 from raycnn.robustness.results import Outcomes, Row, read_outcomes, read_rows
 from raycnn.robustness.summary import Measure, measures, models
@@ -18,7 +19,7 @@ Set = tuple[str, str]
 class Compared:
     """measures: of all models of all runs. reference: one of the first run, which the others are set against.
 
-    notes: sentences about what was left out.
+    notes: sentences about what was left out, or is lost.
     """
 
     measures: list[Measure]
@@ -38,12 +39,14 @@ def compare_runs(runs: Sequence[Path], only: Sequence[str] = ()) -> Compared:
     fingerprints: dict[Path, dict[Set, set[str]]] = {run: {} for run in runs}
     tuned: set[str] = set()
     outcomes: Outcomes = {}
+    notes: list[str] = []
     for run in runs:
         for row in rows[run]:
             fingerprints[run].setdefault((row.set, row.name), set()).add(row.images)
         if (run / "study.journal").exists():
             tuned |= set(read_run(run).tuned_on)
-        for place, trainings in read_outcomes(run).items():
+        notes += gaps_of_scores(run, rows[run], of_run := read_outcomes(run))
+        for place, trainings in of_run.items():
             named = {(labels[run] + model, seed): values for (model, seed), values in trainings.items()}
             outcomes.setdefault(place, {}).update(named)
     common = {place for place in set.union(*map(set, fingerprints.values())) if _alike(place, fingerprints)}
@@ -53,8 +56,9 @@ def compare_runs(runs: Sequence[Path], only: Sequence[str] = ()) -> Compared:
         raise DataError("the runs have no scores on the same images. Score both on the same sets, then compare.")
     if only:
         kept = _only(kept, only)
-    notes = [f"Left out, as not all runs were scored on the same images: {', '.join(_sets(left_out))}."]
-    return Compared(measures(kept, tuned), labels[runs[0]] + names[runs[0]][0], notes if left_out else [])
+    if left_out:
+        notes.append(f"Left out, as not all runs were scored on the same images: {', '.join(_sets(left_out))}.")
+    return Compared(measures(kept, tuned), labels[runs[0]] + names[runs[0]][0], notes)
 
 
 def _rows(run: Path) -> Sequence[Row]:

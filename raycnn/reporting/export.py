@@ -1,6 +1,7 @@
 """A trained model to take away: weights, a program that needs no raycnn, and a card that says what it is."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from raycnn.errors import DataError
 from raycnn.files import replacing, write_atomically
 from raycnn.invocation import command
 from raycnn.reporting.answer import chosen_trial
+from raycnn.reporting.gaps import gaps
 from raycnn.reporting.results import Run, read_run
 from raycnn.reporting.score_words import difference_short, estimate_words, interval_words
 from raycnn.robustness.summary import BASELINE, measures
@@ -32,11 +34,14 @@ class Source:
     checkpoint: Path
 
 
-def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list[Path]:
+def export(
+    run_directory: Path, model: str | None, seed: int, out: Path, note: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write the model into `out`: model.safetensors, model.pt2, model.json and README.md, in that order.
 
     model: None: the finalist that the report speaks of. Of its trainings it is number `seed`, chosen by its number and
     not by its score, which would flatter it. What is written is read again and must answer as the model does.
+    note: is told what of the run is lost, for the card goes without it.
     Raises DataError where there is no such training or the folder cannot be written, CheckpointError.
     """
     import torch
@@ -45,6 +50,8 @@ def export(run_directory: Path, model: str | None, seed: int, out: Path) -> list
     from raycnn.training.checkpoint import restore_classifier
 
     run, source, checkpoint = chosen(run_directory, model, seed)
+    for gap in gaps(run):
+        note(gap)
     classifier = restore_classifier(checkpoint, torch.device("cpu")).eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] not in the stub
     side = checkpoint.image_px
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
 """report.html: one file that needs no network. `write_report` makes it from a run directory alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from raycnn.files import write_atomically
 from raycnn.reporting import figures, parameter_figures, score_figures
 from raycnn.reporting.answer import answer, chosen_trial, scored_models
+from raycnn.reporting.gaps import gaps
 from raycnn.reporting.palette import DARK, LIGHT, dark_twins
 from raycnn.reporting.results import Run, Trial, read_run
 from raycnn.reporting.samples import sample_images
@@ -51,15 +52,19 @@ class Cell:
         return isinstance(self.order, int | float)
 
 
-def write_report(run_dir: Path) -> Path:
-    """Write report.html into the run directory and return its path. Raises SpecError, DataError for damaged files."""
+def write_report(run_dir: Path, note: Callable[[str], None] = lambda _: None) -> Path:
+    """Write report.html into the run directory and return its path. note: is told what of the run is lost; the page
+    says it too. Raises SpecError, DataError for damaged files."""
     run = read_run(run_dir)
+    lost = gaps(run)
+    for gap in lost:
+        note(gap)
     path = run_dir / "report.html"
-    write_atomically(path, _render(run))
+    write_atomically(path, _render(run, lost))
     return path
 
 
-def _render(run: Run) -> str:
+def _render(run: Run, lost: list[str]) -> str:
     finalists = scored_models(run) or _trained_finals(run)
     shown = finalists or [trial.name for trial in (chosen_trial(run),) if trial]
     every = measures(run.outcomes, run.tuned_on)
@@ -71,6 +76,7 @@ def _render(run: Run) -> str:
     titles = [(named.name, parameter_figures.parameter_label(named.name)) for named in parameters(run.spec.space)]
     return _template().render(
         run=run,
+        lost=lost,
         answer=answer(run, every),
         finalists=[(model, _seeds(every, model)) for model in finalists],
         results=[_result_row(measure, finalists) for measure in every],

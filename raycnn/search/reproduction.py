@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import DataError, SpecError
-from raycnn.run_files import read_manifest, read_spec
+from raycnn.run_files import MANIFEST, read_manifest, read_spec
 from raycnn.search.images import data_root, search_images
-from raycnn.search.journal import read_trials
+from raycnn.search.journal import JOURNAL, TRIALS, lost_trials, read_trials
 from raycnn.search.rundir import same_images
 from raycnn.search.scheduler import rung_epochs
 from raycnn.spec.trial import TrialSpec
@@ -47,6 +47,8 @@ def reproduce(run: Path, number: int, place: str | None, say: Callable[[str], No
     manifest = read_manifest(run)
     images = search_images(spec, data_root(run, spec, place), run)
     same_images(run, images.facts())
+    if not manifest:
+        say(f"{run / MANIFEST} is missing: on which images, with which versions and how many threads is not known")
     _say_what_differs(manifest, say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = manifest.get("threads")
@@ -86,10 +88,15 @@ def _trial(run: Path, number: int) -> tuple[TrialSpec, dict[int, dict[str, float
     """What was trained, and what it gave in each epoch."""
     found = next((trial for trial in read_trials(run) if trial.number == number), None)
     if found is None or "spec" not in found.user_attrs:
+        if run / TRIALS / str(number) in lost_trials(run):
+            raise DataError(
+                f"{run / JOURNAL}: does not know trial {number}, which was trained: its end is lost. Restore it from a "
+                "copy."
+            )
         raise SpecError(f"{run}: has no trial {number}. Choose one from trials.parquet.")
     from raycnn.training.log import read_records
 
-    log = run / "trials" / str(number) / "metrics.jsonl"
+    log = run / TRIALS / str(number) / "metrics.jsonl"
     if not log.exists():
         raise DataError(f"{log}: is missing, so there is nothing to hold a new training against.")
     records = read_records(log)

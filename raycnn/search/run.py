@@ -77,7 +77,7 @@ def run_search(request: Request, observer: Observer) -> Path:
 
         finish_manifest(request.run)
         observer.phase("report")
-        return write_report(request.run)
+        return write_report(request.run, observer.warning)
 
 
 def _images(request: Request, root: Path | None, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
