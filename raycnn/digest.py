@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import DataError
-from raycnn.files import write_atomically
+from raycnn.files import MOST_TEXT_BYTES, read_file, write_atomically
 
 MARK = "raycnn-sha256:"
 BLANK = MARK + "0" * 64
@@ -52,7 +52,7 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
     Raises DataError.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path, MOST_TEXT_BYTES)
     except FileNotFoundError:
         return {}
     except OSError as error:

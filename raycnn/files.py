@@ -5,8 +5,10 @@ Logs that grow by lines (metrics.jsonl, study.journal) have rules of their own, 
 
 import contextlib
 import errno
+import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -53,6 +55,28 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """A whole file that somebody else may have made. most: bytes.
+
+    Raises OSError: also where it is longer, or no regular file; a pipe is not waited for.
+    """
+    with io.FileIO(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"it is longer than {most:,} bytes", str(path))
+        return file.readall()
+
+
+MOST_TEXT_BYTES = 100_000_000
+"""Of a file of facts, such as manifest.json."""
+MOST_LOG_BYTES = 2_000_000_000
+"""Of a file that grows by lines: a study of a million trials."""
+MOST_TABLE_BYTES = 20_000_000_000
+"""Of a table, an array or the weights of a network."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from raycnn.digest import BLANK, MARK, is_whole, read_json, with_digest, write_json
 from raycnn.errors import SpecError
-from raycnn.files import write_atomically
+from raycnn.files import MOST_TEXT_BYTES, read_file, write_atomically
 from raycnn.spec.reading import read_search
 from raycnn.spec.search import SearchSpec
 
@@ -29,7 +29,7 @@ def read_spec(run: Path) -> SearchSpec:
     """The search that a run directory is of. Raises SpecError where the file is missing or damaged."""
     path = run / SPEC
     try:
-        content = path.read_bytes()
+        content = read_file(path, MOST_TEXT_BYTES)
     except FileNotFoundError:
         raise SpecError(
             f"{path}: is missing. Give the directory of a run, or the command of its search again."

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raycnn.files import replacing, write_atomically
+from raycnn.files import read_file, replacing, write_atomically
 
 
 def _names(folder: Path) -> list[str]:
@@ -25,6 +25,19 @@ def test_text_is_utf_8_and_bytes_are_as_given_and_nothing_is_left_beside(tmp_pat
     write_atomically(tmp_path / "a", content)
     assert (tmp_path / "a").read_bytes() == found
     assert _names(tmp_path) == ["a"]
+
+
+def test_what_is_no_regular_file_or_too_long_is_not_read_nor_waited_for(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_file(tmp_path / "a", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "a", "longer than 4 bytes"),
+        (tmp_path / "pipe", "regular"),
+        (tmp_path, "directory"),
+    ):
+        with pytest.raises(OSError, match=words):
+            read_file(path, 4)
 
 
 def test_the_mode_is_what_the_umask_says(tmp_path):

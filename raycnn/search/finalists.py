@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from raycnn.errors import DataError
-from raycnn.files import write_atomically
+from raycnn.files import MOST_TEXT_BYTES, read_file, write_atomically
 
 FINALISTS = "finalists.json"
 
@@ -32,7 +32,7 @@ def read_finalists(run: Path) -> list[Finalist]:
     path = run / "finals" / FINALISTS
     mend = "Give the command of the search again, which writes it anew."
     try:
-        found = [Finalist(**row) for row in json.loads(path.read_bytes())]
+        found = [Finalist(**row) for row in json.loads(read_file(path, MOST_TEXT_BYTES))]
     except FileNotFoundError:
         raise DataError(f"{path}: is missing. {mend}") from None
     except OSError as error:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raycnn.digest import read_line, with_check
 from raycnn.errors import DataError, DiskError
-from raycnn.files import disk_fault, fault_words
+from raycnn.files import MOST_LOG_BYTES, disk_fault, fault_words, read_file
 
 JOURNAL, TRIALS = "study.journal", "trials"
 PASSED_OVER, EARLIER = "passed over", "earlier"  # kinds of trials that are in the journal and not in the search
@@ -144,7 +144,10 @@ def _mend(journal: Path) -> None:
 
 def _whole_bytes(journal: Path) -> int:
     """How much of the journal is whole records: all but a torn end. Raises DataError for any other damage."""
-    content, whole = journal.read_bytes(), 0
+    try:
+        content, whole = read_file(journal, MOST_LOG_BYTES), 0
+    except OSError as error:
+        raise DataError(f"{journal}: cannot be read ({error.strerror}). Mend that.") from error
     while whole < len(content):
         end = content.find(b"\n", whole) + 1 or len(content)
         if not _is_record(content[whole:end]):

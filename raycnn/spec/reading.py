@@ -24,6 +24,7 @@ from raycnn.spec.space import (
     Options,
     Parameter,
     branches,
+    count_values,
     parameter_name,
     parameters,
     resolve,
@@ -38,6 +39,7 @@ MOST_BYTES = 1_000_000
 MOST_DEPTH = 50
 MOST_NODES = 50_000  # with each alias (*name) counted as what it stands for
 MOST_NUMBER = 2**63
+MOST_GRID_VALUES = 10_000  # of one parameter
 
 
 def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
@@ -236,6 +238,11 @@ def _check_sampler(spec: SearchSpec) -> None:
     endless = [one.name for one in named if isinstance(one.parameter, FloatRange) and not one.parameter.step]
     if sampler == "grid" and endless:
         raise _Wrong(keys, f"grid needs steps, and {endless[0]} has none. Give it a step, or take random.")
+    for one in named if sampler == "grid" else ():
+        if not isinstance(one.parameter, Options) and (values := count_values(one.parameter)) > MOST_GRID_VALUES:
+            raise _Wrong(
+                keys, f"grid would take {values:,} values of {one.name}. Give it a larger step, or take random."
+            )
 
 
 def _check_limits(spec: SearchSpec) -> None:

@@ -324,12 +324,17 @@ def grid_values(parameter: Parameter) -> list[Scalar]:
     """All values of a parameter. Raises ValueError for a range without steps."""
     if isinstance(parameter, Options):
         return list(parameter.choice)
+    step = parameter.step or 0
+    return [parameter.low + index * step for index in range(count_values(parameter))]
+
+
+def count_values(parameter: IntRange | FloatRange) -> int:
+    """Of a range. Raises ValueError where it has no steps."""
     if isinstance(parameter, IntRange):
-        return list(range(parameter.low, parameter.high + 1, parameter.step))
+        return (parameter.high - parameter.low) // parameter.step + 1
     if not parameter.step:
         raise ValueError("a range without steps has endlessly many values")
-    count = math.floor((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
-    return [parameter.low + index * parameter.step for index in range(count)]
+    return math.floor((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
 
 
 def point_of(node: Any, tree: Any, path: tuple[str, ...] = ()) -> dict[str, Scalar]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from raycnn import models
 from raycnn.digest import BLANK, is_whole, with_digest
 from raycnn.errors import CheckpointError
-from raycnn.files import replacing
+from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
@@ -115,7 +115,7 @@ def load(
 def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     """The checkpoint in one file, its tensors on `device`. Raises CheckpointError, naming the file, if it is none."""
     try:
-        content = path.read_bytes()
+        content = read_file(path, MOST_TABLE_BYTES)
         if not is_whole(content):
             raise CheckpointError(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
         plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
@@ -138,6 +138,8 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         raise
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). {_MEND}") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
     except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.digest import COMPACT, read_line, with_check
-from raycnn.errors import CheckpointError
-from raycnn.files import naming, write_atomically
+from raycnn.errors import CheckpointError, DataError
+from raycnn.files import MOST_LOG_BYTES, naming, read_file, write_atomically
 
 NAME = "metrics.jsonl"
 
@@ -69,16 +69,24 @@ class EpochLog:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The epochs in a metrics.jsonl, as EpochRecord has them, without lines that are torn or damaged; none if it is
-    not there. Raises OSError."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    records = [record for line in lines if (record := read_line(line)) is not None]
+    not there. Raises DataError."""
+    records = [record for line in _lines(path) if (record := read_line(line)) is not None]
     return [record for record in records if _is_record(record)]
 
 
 def damaged_lines(path: Path) -> int:
     """How many lines of a metrics.jsonl are not what was written; a last one that a kill has torn is none of them."""
-    *lines, _ = path.read_bytes().split(b"\n")
-    return sum(read_line(line) is None for line in lines)
+    return sum(read_line(line) is None for line in _lines(path)[:-1])
+
+
+def _lines(path: Path) -> list[bytes]:
+    """With what stands behind the last newline; empty where there is no file."""
+    try:
+        return read_file(path, MOST_LOG_BYTES).split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Mend that, or remove it.") from error
 
 
 def _line(record: dict[str, Any]) -> str:

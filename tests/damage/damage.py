@@ -1,4 +1,4 @@
-"""The files of a run, each damaged in four ways, under each command that reads a run: what the commands answer.
+"""The files of a run, each damaged in six ways, under each command that reads a run: what the commands answer.
 
 python tests/damage/damage.py RESULTS.jsonl [--state finished] [--file spec.yaml] [--damage emptied] [--command report]
 
@@ -45,34 +45,31 @@ SOUND = ("same", "told", "refused")
 # The damages
 
 
-def _emptied(content: bytes) -> bytes:
-    return b""
+def _cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
 
 
-def _cut_in_half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def _byte_flipped(content: bytes) -> bytes:
+def _byte_flipped(path: Path) -> None:
     """All bits of a byte in the middle."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
 
 
-DAMAGES: dict[str, Callable[[bytes], bytes] | None] = {
-    "emptied": _emptied,
+def _pipe(path: Path) -> None:
+    """Who waits for what comes out of it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "emptied": lambda path: os.truncate(path, 0),
     "cut in half": _cut_in_half,
     "a byte flipped": _byte_flipped,
-    "deleted": None,
+    "deleted": Path.unlink,
+    "a pipe": _pipe,
+    "a terabyte": lambda path: os.truncate(path, 1 << 40),  # of zeros, after what was there; it takes no room
 }
-
-
-def inflict(path: Path, damage: str) -> None:
-    change = DAMAGES[damage]
-    if change is None:
-        path.unlink()
-    else:
-        path.write_bytes(change(path.read_bytes()))
 
 
 # The runs
@@ -303,14 +300,14 @@ def cells(folder: Path, wished: Callable[[str, str, str, str], bool]) -> Iterato
         run = folder / state
         for kind, name in kinds(run).items():
             for damage in DAMAGES:
-                if not (run / name).stat().st_size and damage != "deleted":
-                    continue  # of an empty file nothing else can be lost
+                if not (run / name).stat().st_size and damage in ("emptied", "cut in half", "a byte flipped"):
+                    continue  # of an empty file there is nothing to lose
                 for command in COMMANDS:
                     if not wished(state, kind, damage, command):
                         continue
                     if (state, command) not in whole:
                         whole[state, command] = answer(run, COMMANDS[command])
-                    found = answer(run, COMMANDS[command], lambda copy: inflict(copy / name, damage))  # noqa: B023
+                    found = answer(run, COMMANDS[command], lambda copy: DAMAGES[damage](copy / name))  # noqa: B023
                     yield Cell(state, kind, damage, command, *judge(whole[state, command], found, name))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("damage.py")
-DAMAGES = ("emptied", "cut in half", "a byte flipped", "deleted")
+DAMAGES = ("emptied", "cut in half", "a byte flipped", "deleted", "a pipe", "a terabyte")
 
 
 def options(name: str, *values: str) -> list[str]:
@@ -47,7 +47,13 @@ def test_every_file_of_a_finished_run_under_the_commands_that_read_it(tmp_path: 
 
 @pytest.mark.slow
 def test_a_run_whose_state_is_damaged_is_resumed_or_refused(tmp_path: Path):
-    files = ("spec.yaml", "study.journal", "trials/2/checkpoint.pt", "trials/2/metrics.jsonl", "outcomes/SET/NAME.parquet")
+    files = (
+        "spec.yaml",
+        "study.journal",
+        "trials/2/checkpoint.pt",
+        "trials/2/metrics.jsonl",
+        "outcomes/SET/NAME.parquet",
+    )
     commands = ("resume", "score")
     tried = answers(
         tmp_path,

@@ -99,3 +99,9 @@ space:
 def test_a_mistake_in_the_search_section_is_named_with_its_line(search, message):
     with pytest.raises(SpecError, match=message):
         search_from_text(SPACE + f"search: {search}\n", "t.yaml")
+
+
+def test_a_grid_of_more_values_than_anybody_can_try_is_refused():
+    text = SPACE.replace("log: true", "step: 0.00001") + "search: {sampler: grid}\n"
+    with pytest.raises(SpecError, match=r"grid would take 99,001 values of optimizer.sgd.lr"):
+        search_from_text(text, "t.yaml")
