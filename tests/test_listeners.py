@@ -4,9 +4,12 @@ import contextlib
 import http.client
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,29 +89,37 @@ def processes() -> Iterator[Path]:
                 yield process
 
 
-def listeners() -> dict[int, tuple[str, str]]:
-    """port -> (address, whose) of all that those processes listen on."""
+Listener = tuple[str, int]
+"""IPv4 address, and port."""
+
+
+def listeners() -> dict[Listener, str]:
+    """All that those processes listen on -> whose it is."""
     sockets = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "0A":  # LISTEN
                 address, port = words[1].split(":")
-                sockets[f"socket:[{words[9]}]"] = int(port, 16), address
-    found = {}
+                last = bytes.fromhex(address)[
+                    -4:
+                ]  # all of IPv4's; of IPv6's what stands for one of those, or ::, or ::1
+                if address == "0" * 24 + "01000000":
+                    last = b"\1\0\0\x7f"
+                sockets[f"socket:[{words[9]}]"] = socket.inet_ntoa(last[::-1]), int(port, 16)
+    found: dict[Listener, str] = {}
     for process in processes():
         with contextlib.suppress(OSError):
             whose = (process / "cmdline").read_text().replace("\0", " ")
             for handle in (process / "fd").iterdir():
                 with contextlib.suppress(OSError, KeyError):
-                    port, address = sockets[str(handle.readlink())]
-                    found[port] = address, whose
+                    found[sockets[str(handle.readlink())]] = whose
     return found
 
 
-def answer(port: int, method: str, path: str, host: str) -> int | None:
+def answer(door: Listener, method: str, path: str, host: str) -> int | None:
     """HTTP status; None: no HTTP is spoken there."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection(*door, timeout=20)
     try:
         connection.request(method, path, b"{}", {"Host": host, "Content-Type": "application/json"})
         return connection.getresponse().status
@@ -118,9 +129,9 @@ def answer(port: int, method: str, path: str, host: str) -> int | None:
         connection.close()
 
 
-def call(port: int, name: str) -> grpc.StatusCode | None:
+def call(door: Listener, name: str) -> grpc.StatusCode | None:
     """What a gRPC server says to a call without a token; None: no gRPC is spoken there."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"{door[0]}:{door[1]}") as channel:
         try:
             channel.unary_unary(name)(b"", timeout=10)
             return grpc.StatusCode.OK
@@ -130,10 +141,11 @@ def call(port: int, name: str) -> grpc.StatusCode | None:
 
 
 @contextlib.contextmanager
-def search(folder: Path, environment: dict[str, str]) -> Iterator[int]:
-    """A search that trains and whose optuna-dashboard answers; its port."""
+def search(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[int]:
+    """A search that trains and whose optuna-dashboard answers; its port. arguments: of the command, further ones."""
     (folder / "space.yaml").write_text(SPACE)
     command = [sys.executable, "-m", "raycnn.tune", str(folder / "space.yaml"), "--run", str(folder / "run")]
+    command += arguments
     output = folder / "output.txt"
     trap = folder / "trap"
     trap.mkdir()
@@ -152,7 +164,7 @@ def search(folder: Path, environment: dict[str, str]) -> Iterator[int]:
         )
     try:
         deadline, board = time.monotonic() + 300, None
-        while board is None or answer(board, "GET", "/api/studies", "127.0.0.1") != 200:
+        while board is None or answer(("127.0.0.1", board), "GET", "/api/studies", "127.0.0.1") != 200:
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
             named = re.search(r"optuna-dashboard\s+http://127.0.0.1:(\d+)", output.read_text())
@@ -170,18 +182,19 @@ def environment_of(folder: Path) -> dict[str, str]:
     return kept | {"HOME": str(folder), MARK: "1"}
 
 
-def doors(port: int) -> dict[str, int | grpc.StatusCode]:
-    """What a port answers to each method and call that changes something; nothing where neither is spoken there."""
-    if answer(port, "GET", "/", "127.0.0.1") is not None:
+def answers_of(door: Listener) -> dict[str, int | grpc.StatusCode]:
+    """What is answered there to each method and call that changes something; nothing where neither is spoken there."""
+    door = ("127.0.0.1" if door[0] == "0.0.0.0" else door[0], door[1])
+    if answer(door, "GET", "/", "127.0.0.1") is not None:
         return {
-            f"{method} {path} {host}": answer(port, method, path, host) or 0
+            f"{method} {path} {host}": answer(door, method, path, host) or 0
             for path in ROUTES
             for host in ("127.0.0.1", "evil.example")
             for method in METHODS
         }
     found: dict[str, int | grpc.StatusCode] = {}
     for name in CALLS:
-        code = call(port, name)
+        code = call(door, name)
         if code is None:
             break  # nor gRPC: where the ranks of a trial meet
         found[name] = code
@@ -191,19 +204,19 @@ def doors(port: int) -> dict[str, int | grpc.StatusCode]:
 def nothing_can_be_changed(run: Path, board: int) -> None:
     """Asserts that every port refuses every method of HTTP and every call of gRPC that changes something."""
     journal = (run / "study.journal").read_bytes()
-    ports = listeners()
-    assert board in ports
-    assert any("agent" in whose for _, whose in ports.values()), ports
-    with ThreadPoolExecutor(len(ports)) as threads:
-        answers = dict(zip(ports, threads.map(doors, ports), strict=True))
-    said = {(asked, (port, ports[port])): told for port, of_port in answers.items() for asked, told in of_port.items()}
+    doors = listeners()
+    assert ("127.0.0.1", board) in doors
+    assert any("agent" in whose for whose in doors.values()), doors
+    with ThreadPoolExecutor(len(doors)) as threads:
+        answers = dict(zip(doors, threads.map(answers_of, doors), strict=True))
+    said = {(asked, door, doors[door]): told for door, found in answers.items() for asked, told in found.items()}
     assert {place: told for place, told in said.items() if told not in REFUSED} == {}
     for name in PROVED:
-        codes = [told for (asked, _), told in said.items() if asked.endswith(name)]
+        codes = [told for (asked, _, _), told in said.items() if asked.endswith(name)]
         assert grpc.StatusCode.UNAUTHENTICATED in codes, f"no server of {name} was found: {codes}"
     assert (run / "study.journal").read_bytes().startswith(journal)
-    for port, (address, whose) in sorted(ports.items()):  # for SECURITY.md: pytest -s
-        print(f"{address}:{port} {whose[:100]}: {sorted(map(str, set(answers[port].values())))}")
+    for door, whose in sorted(doors.items()):  # for SECURITY.md: pytest -s
+        print(f"{door} {whose[:100]}: {sorted(map(str, set(answers[door].values())))}")
 
 
 @pytest.mark.slow
@@ -211,5 +224,40 @@ def test_no_port_of_a_local_search_changes_anything_without_the_token(tmp_path: 
     with search(tmp_path, environment_of(tmp_path)) as board:
         nothing_can_be_changed(tmp_path / "run", board)
         assert not (tmp_path / "sprung").exists()
-        loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
-        assert {place: whose for place, whose in listeners().values() if place not in loopback} == {}
+        assert {door: whose for door, whose in listeners().items() if not door[0].startswith("127.")} == {}
+
+
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A Ray that asks for a token, as `ray start` makes one: its address, and the environment of who may join."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = environment_of(folder) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--block", "--disable-usage-stats"]
+    with tempfile.TemporaryDirectory(prefix="ray-") as place:  # sockets want short paths
+        with (folder / "ray.txt").open("w") as output:
+            head = subprocess.Popen(
+                [*command, f"--temp-dir={place}"],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield f"127.0.0.1:{port}", environment
+        finally:
+            head.terminate()
+            head.wait(60)
+
+
+@pytest.mark.slow
+def test_no_port_of_a_search_that_joins_a_cluster_changes_anything_without_the_token(tmp_path: Path):
+    """Without an address of loopback alone: other nodes have to come in."""
+    with (
+        cluster(tmp_path) as (address, environment),
+        search(tmp_path, environment, "--address", address, "--set", "trainer.workers=2") as board,
+    ):
+        nothing_can_be_changed(tmp_path / "run", board)
+        assert not (tmp_path / "sprung").exists()

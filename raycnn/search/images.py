@@ -12,7 +12,7 @@ import numpy as np
 from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
-from raycnn.files import MOST_TABLE_BYTES, read_file, write_atomically
+from raycnn.files import MOST_TABLE_BYTES, disk_fault, read_file, write_atomically
 from raycnn.models.trust import trusted
 from raycnn.run_files import read_manifest
 from raycnn.search.head_files import HeadFiles
@@ -109,8 +109,12 @@ def _corrupted(spec: SearchSpec, data: DataSet, split: Split, cache: Path, progr
     count = min(spec.search.corruption_images, len(split.validation))
     name = f"validation-corruptions-{count}-{split.digest[:12]}-{data.digest[:12]}"
     for path in cache.glob(f"{name}-*.npy"):
-        if path.name == _named(name, read_file(path, MOST_TABLE_BYTES)):
-            return path
+        try:
+            if path.name == _named(name, read_file(path, MOST_TABLE_BYTES)):
+                return path
+        except OSError as error:
+            if disk_fault(error):
+                raise
         path.unlink()  # damaged: trials would be measured on other images
     if progress:
         progress("corrupting held-out images", 0, count)

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from raycnn.slots.messages import Assignment, Ended, Outcome, Phase, Report, Task
-from raycnn.slots.records import Slot, Ticket
+from raycnn.slots.records import GRACE_S, SLOW_S, Slot, Ticket
 
 START_S = 20.0  # how long a starting slot makes others wait at most; it may be waiting for resources
 POLL_S = 5.0  # longest silence of a long poll
@@ -298,9 +298,22 @@ class Hub:
                         self._finish(s.ticket, Outcome("failed", f"no progress for {self.hang_s:g} s"))
                         s.ticket = None
                         self._drop_group(slot, s, kill=True)
-                    if s.generation and not s.ready and (late := s.late(now, self.size, self.start_s, self.hang_s)):
-                        s.failure = s.failure or late
-                        self._drop_group(slot, s, kill=True)
+                    if s.generation and not s.ready:
+                        self._look_at_start(slot, s, now)
+
+    def _look_at_start(self, slot: int, s: Slot, now: float) -> None:
+        """A rank that takes long is told, and one that takes too long ends its group."""
+        if (behind := s.behind(now, self.size)) is None:
+            return
+        words, phase, seconds = behind
+        limit_s = self.hang_s if phase == "preparing" else self.start_s + GRACE_S
+        if seconds > limit_s:
+            s.failure = s.failure or f"{words} took more than {limit_s:g} s"
+            self._drop_group(slot, s, kill=True)
+        elif seconds > SLOW_S and not s.slow:
+            s.slow = True
+            self.news.append(f"slot {slot} is slow to start: {words} takes more than {SLOW_S:g} s, of {limit_s:g} s")
+            self.changed.notify_all()
 
     async def ready_slots(self) -> int:
         """How many slots have a worker group and can train."""
@@ -323,6 +336,7 @@ class Hub:
         if s.generation:
             s.left.add(s.generation)
         s.generation, s.ready, s.failure, s.served, s.workers, s.ended = generation, False, "", 0, {}, {}
+        s.slow = False
         s.phases = {rank: ("joining", time.monotonic()) for rank in range(self.size)}
         s.hosts = {}
 

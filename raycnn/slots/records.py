@@ -6,6 +6,7 @@ from typing import Any
 
 from raycnn.slots.messages import Ended, Outcome, Phase, Report, Task
 
+SLOW_S = 45.0  # in one phase of a start, after which the user hears of it
 GRACE_S = 30.0  # beyond what a rank is given to start, so that it can say itself what it waited for
 PHASES: dict[Phase, str] = {
     "joining": "its process",
@@ -44,6 +45,7 @@ class Slot:
     ready: bool = False  # all ranks of its last group were prepared
     failed: int = 0  # worker groups that did not get there since one did
     failure: str = ""  # why the last one did not, as its ranks or this hub know it
+    slow: bool = False  # the user has heard that its group takes long to start
     served: int = 0  # tasks of this generation
     place: str = ""  # what its workers share memory with other slots' of: a GPU, else a node
     key: int = 0
@@ -56,15 +58,13 @@ class Slot:
     unfit: str = ""  # why its node cannot train
     rests_until: float = 0.0  # an unfit slot stays on its node, or the next one would come there, and takes no task
 
-    def late(self, now: float, size: int, start_s: float, hang_s: float) -> str:
-        """Which rank of a starting group takes too long, and over what; empty if none does. The one that is least far:
-        the others may be waiting for it."""
+    def behind(self, now: float, size: int) -> tuple[str, Phase, float] | None:
+        """Of a starting group the rank that is least far, for the others may be waiting for it: it and what it does, in
+        words; its phase; for how many seconds. None while all wait for the driver or for a task."""
         order = list(PHASES)
         busy = [(order.index(phase), rank, since) for rank, (phase, since) in self.phases.items() if phase in PHASES]
-        for index, rank, since in sorted(busy):
-            phase = order[index]
-            limit_s = hang_s if phase == "preparing" else start_s + GRACE_S
-            if now - since > limit_s:
-                where = f" on {self.hosts[rank]}" if rank in self.hosts else ""
-                return f"rank {rank} of {size}{where}: {PHASES[phase]} took more than {limit_s:g} s"
-        return ""
+        if not busy:
+            return None
+        index, rank, since = min(busy)
+        where = f" on {self.hosts[rank]}" if rank in self.hosts else ""
+        return f"rank {rank} of {size}{where}: {PHASES[order[index]]}", order[index], now - since

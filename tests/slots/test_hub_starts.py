@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from raycnn.slots import hub as hub_module
-from raycnn.slots import records
 from raycnn.slots.hub import Hub
 from raycnn.slots.messages import Ended, Outcome, Task
 
@@ -104,7 +103,7 @@ def test_a_rank_that_hangs_while_it_starts_is_named_with_what_it_hangs_in(
     killed: list[str], monkeypatch: pytest.MonkeyPatch, phase: Any, words: str
 ):
     async def story() -> None:
-        monkeypatch.setattr(records, "GRACE_S", 0.0)
+        monkeypatch.setattr(hub_module, "GRACE_S", 0.0)
         hub = Hub(2, 600, None, lease_s=0.08)  # looks a hundred times a second
         await hub.add_slot(0)
         looking = asyncio.create_task(hub.look_after())
@@ -120,6 +119,25 @@ def test_a_rank_that_hangs_while_it_starts_is_named_with_what_it_hangs_in(
             await asyncio.sleep(0.01)
         assert await hub.group_gone(0, "worker 1 was killed")
         assert await hub.take_news() == [f"slot 0 did not start, 1 of 3 tries: {words}"]
+        await hub.close()
+        await looking
+
+    run(story())
+
+
+def test_a_rank_that_is_slow_to_start_is_told_once_within_a_minute(killed: list[str], monkeypatch: pytest.MonkeyPatch):
+    async def story() -> None:
+        hub = Hub(2, 600, None, lease_s=0.08)
+        await hub.add_slot(0)
+        looking = asyncio.create_task(hub.look_after())
+        for rank in (0, 1):
+            await hub.join(0, "a", rank, "worker", "there")
+            await hub.begins(0, "a", rank, "forming")
+        later(monkeypatch, 50)
+        slow = "rank 0 of 2 on there: the process group and its first all-reduce takes more than 45 s, of 150 s"
+        assert await hub.take_news() == [f"slot 0 is slow to start: {slow}"]
+        await asyncio.sleep(0.1)
+        assert hub.news == killed == []
         await hub.close()
         await looking
 
