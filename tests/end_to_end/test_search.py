@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -273,7 +274,7 @@ def test_killed_rank_driver_and_interrupt_lose_and_repeat_nothing(tmp_path: Path
     search.ctrl_c()
     assert search.wait() == 130, search.text()
     assert time.monotonic() - interrupted < 30
-    assert "Resume with:\n  python -m raycnn.tune" in search.text()
+    assert re.search(r"Resume with:\n  \S*python -m raycnn.tune ", search.text()), search.text()
     # Resumed to the end.
     search = Search(tmp_path, *MORE)
     assert search.wait() == 0, search.text()
