@@ -61,6 +61,8 @@ CALLS = (
     "/ray.rpc.ReporterService/CpuProfiling",
     "/ray.rpc.LogService/StreamLog",
     "/ray.rpc.events.EventAggregatorService/AddEvents",
+    "/ray.rpc.RayletDriver/KVPut",
+    "/ray.rpc.RayletDriver/Schedule",
     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 )
 PROVED = (
@@ -70,6 +72,8 @@ PROVED = (
     "ObjectManagerService/Push",
 )
 """Of these some port must say that it asks for the token: else the name is wrong, and nothing is tried."""
+CLIENT = "RayletDriver/Schedule"
+"""So too of the server for Ray's clients, which `ray start` starts."""
 TRAPS = ("ray", "torch", "numpy", "optuna", "pandas", "plotly", "typer", "rich", "grpc", "aiohttp", "tensorboardX")
 """Modules that the folder in which the search is started has of its own."""
 REFUSED = (401, 403, 404, 405, 501, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +205,7 @@ def answers_of(door: Listener) -> dict[str, int | grpc.StatusCode]:
     return found
 
 
-def nothing_can_be_changed(run: Path, board: int) -> None:
+def nothing_can_be_changed(run: Path, board: int, proved: tuple[str, ...] = PROVED) -> None:
     """Asserts that every port refuses every method of HTTP and every call of gRPC that changes something."""
     journal = (run / "study.journal").read_bytes()
     doors = listeners()
@@ -211,7 +215,7 @@ def nothing_can_be_changed(run: Path, board: int) -> None:
         answers = dict(zip(doors, threads.map(answers_of, doors), strict=True))
     said = {(asked, door, doors[door]): told for door, found in answers.items() for asked, told in found.items()}
     assert {place: told for place, told in said.items() if told not in REFUSED} == {}
-    for name in PROVED:
+    for name in proved:
         codes = [told for (asked, _, _), told in said.items() if asked.endswith(name)]
         assert grpc.StatusCode.UNAUTHENTICATED in codes, f"no server of {name} was found: {codes}"
     assert (run / "study.journal").read_bytes().startswith(journal)
@@ -259,5 +263,5 @@ def test_no_port_of_a_search_that_joins_a_cluster_changes_anything_without_the_t
         cluster(tmp_path) as (address, environment),
         search(tmp_path, environment, "--address", address, "--set", "trainer.workers=2") as board,
     ):
-        nothing_can_be_changed(tmp_path / "run", board)
+        nothing_can_be_changed(tmp_path / "run", board, (*PROVED, CLIENT))
         assert not (tmp_path / "sprung").exists()
