@@ -35,5 +35,7 @@ def read_table(path: Path, mend: str) -> pa.Table:
             if sum(group.column(c).num_values for group in groups for c in range(group.num_columns)) > MOST_VALUES:
                 raise DataError(f"{path}: has more than {MOST_VALUES:,} values. {mend}")
             return file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}). {mend}") from None
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}). {mend}") from None

@@ -165,6 +165,9 @@ def _train(
     planned = min(slot_count(spec.trainer, shape, resources), most)
     if left <= 0 and all(final.done for final in plan_finals(run, spec, study)):
         write_finalists(run, plan_finals(run, spec, study))
+        facts = images.result().facts()
+        same_images(run, facts)
+        write_manifest(run, {"data": facts})
         return
     with (
         ThreadPoolExecutor(most, thread_name_prefix="final") as threads,  # they end when the pool has

@@ -102,7 +102,17 @@ def keep_spec(run: Path, spec: SearchSpec) -> None:
 
 def write_manifest(run: Path, facts: dict[str, Any]) -> None:
     """Add `facts` to manifest.json; what is there of the same name is replaced, but for the first start."""
-    replace_manifest(run, (read_manifest(run) or {"started": _now()}) | facts)
+    replace_manifest(run, (read_manifest(run) or {"started": _began(run)}) | facts)
+
+
+def _began(run: Path) -> str:
+    """Now, or when the first trial did, where the manifest is lost."""
+    if not (run / "study.journal").exists():
+        return _now()
+    from raycnn.search.journal import read_trials  # imports Optuna, which takes a second
+
+    starts = [trial.datetime_start.astimezone(UTC) for trial in read_trials(run) if trial.datetime_start]
+    return min(starts).isoformat(timespec="seconds") if starts else _now()
 
 
 def same_images(run: Path, images: dict[str, Any]) -> None:

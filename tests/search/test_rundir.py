@@ -1,6 +1,8 @@
 """A run directory: who holds it, on which images it was begun, and what is in the way of its finals."""
 
 import json
+import time
+from datetime import UTC
 from pathlib import Path
 
 import optuna
@@ -38,6 +40,16 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path: Path):
     for other in ({"digest": "x"}, {"split_digest": "x"}):
         with pytest.raises(DataError, match="the images are others than they were"):
             same_images(tmp_path, images | other)
+
+
+def test_a_manifest_that_was_lost_begins_when_the_first_trial_did(tmp_path: Path):
+    study = optuna.create_study(storage=open_storage(tmp_path / "study.journal"))
+    began = study.ask() and study.trials[0].datetime_start
+    assert began
+    time.sleep(1.1)
+    write_manifest(tmp_path, {})
+    found = json.loads((tmp_path / "manifest.json").read_text())["started"]
+    assert found == began.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def search_of(model: str) -> SearchSpec:
