@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -69,7 +69,21 @@ def run(*commands: Callable[..., None]) -> NoReturn:
             raise
         print(f"raycnn: {fault_words(fault)}, then give the same command again.", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except Exception as error:
+        if not _is_loss(error):
+            raise
+        from raycnn.slots.reasons import reason_of
+
+        lost = f"Ray has lost something ({reason_of(error).rstrip('.')})"
+        print(f"raycnn: {lost}. Give the same command again.", file=sys.stderr)
+        sys.exit(USER_ERROR)
     sys.exit(0)
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether something of Ray's has died or was lost, which is no error of a program."""
+    ray: Any = sys.modules.get("ray.exceptions")  # which takes long to import
+    return ray is not None and isinstance(error, ray.RayError) and not isinstance(error, ray.RayTaskError)
 
 
 @contextlib.contextmanager
