@@ -14,6 +14,7 @@ from raycnn.errors import ClusterError, RaycnnError, SpecError
 from raycnn.invocation import command
 from raycnn.search.cluster import Cluster
 from raycnn.search.nodes import gpus_by_node, nodes_without, on_every_node
+from raycnn.slots.devices import runs_on
 from raycnn.spec.data import DataSpec
 from raycnn.storage import is_uri
 
@@ -77,7 +78,11 @@ def node_facts() -> dict[str, Any]:
     found["raycnn's code"] = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
     cards = []
     if torch.cuda.is_available():
-        cards = [torch.cuda.get_device_name(card) for card in range(torch.cuda.device_count())]
+        built_for = torch.cuda.get_arch_list()
+        fitting = (
+            n for n in range(torch.cuda.device_count()) if runs_on(torch.cuda.get_device_capability(n), built_for)
+        )
+        cards = [torch.cuda.get_device_name(card) for card in fitting]
         found["CUDA of torch"] = str(torch.version.cuda)
         found["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))  # pyright: ignore[reportAttributeAccessIssue]
     return {

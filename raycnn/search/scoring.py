@@ -7,6 +7,7 @@ goes on.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import ray
 
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load, open_cached
-from raycnn.errors import CheckpointError, SpecError
+from raycnn.errors import CheckpointError, ClusterError, SpecError
 from raycnn.models.trust import Trusted, adopt, trusted
 from raycnn.robustness.archives import CorruptionFile, PerturbationFile
 from raycnn.robustness.fingerprints import of_weights
@@ -29,6 +30,7 @@ from raycnn.search.images import data_root
 from raycnn.search.resources import cluster_resources
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
+from raycnn.slots.devices import UnusableGpu, own_device
 from raycnn.spec.search import Finals
 from raycnn.training.checkpoint import CPU, load_classifier, read, restore_classifier
 
@@ -62,6 +64,8 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
     resources = cluster_resources(spec.trainer)
     nodes = resources.nodes + resources.to_come
+    if spec.trainer.gpus_per_worker == 0:  # the way out where PyTorch cannot use what Ray counts
+        nodes = tuple((cpus, 0) for cpus, _ in nodes)
     source: Any = data.directory if len(nodes) == 1 else ray.put(data.open_test())
     files = None if len(nodes) == 1 else serve_head_files(run)
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
@@ -106,7 +110,7 @@ def _spread(
         for index in range(min(count, len(todo)))
     ]
     waiting = list(reversed(todo))
-    expected: dict[Any, tuple[Any, Job | None]] = {scorer.__ray_ready__.remote(): (scorer, None) for scorer in scorers}
+    expected: dict[Any, tuple[Any, Job | None]] = {scorer.begin.remote(): (scorer, None) for scorer in scorers}
     done = 0
     while done < len(todo):
         (ready,), _ = ray.wait(list(expected), num_returns=1)
@@ -129,11 +133,21 @@ class _Scorer:
 
         adopt(own)
         torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._test: ImageSet = open_cached(source).open_test() if isinstance(source, Path) else source
         self._loaded: dict[Key, Any] = {}
         self._weights: dict[Key, str] = {}
         self._file = contextlib.nullcontext if files is None else files.file
+
+    @cached_property
+    def _device(self) -> Any:
+        try:
+            return own_device(in_train=False)
+        except UnusableGpu as error:
+            raise ClusterError(str(error)) from error
+
+    def begin(self) -> None:
+        """Before the first unit. Raises ClusterError where PyTorch cannot use the GPU that Ray has given."""
+        _ = self._device
 
     def score(self, unit: Unit, checkpoints: Mapping[Key, Path]) -> list[Scored]:
         for key, path in checkpoints.items():

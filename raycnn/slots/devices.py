@@ -14,18 +14,19 @@ class UnusableGpu(Exception):
     """The message says where, what does not fit, and the mend."""
 
 
-def own_device() -> Any:
-    """The torch.device of this worker, which is the current one from here on. Raises UnusableGpu."""
+def own_device(in_train: bool = True) -> Any:
+    """The torch.device of this process, which is the current one from here on. in_train: it is a worker of Ray Train;
+    else a plain actor, for which Ray has hidden all cards but its own. Raises UnusableGpu."""
     import ray
     import torch
 
     if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
-        return torch.device("cpu")  # also where there is a GPU: this worker was not given it
+        return torch.device("cpu")  # also where there is a GPU: this process was not given it
     if not torch.cuda.is_available():
         raise UnusableGpu(_unusable())
     import ray.train.torch
 
-    device = ray.train.torch.get_device()
+    device = ray.train.torch.get_device() if in_train else torch.device("cuda", 0)
     torch.cuda.set_device(device)
     capability = torch.cuda.get_device_capability(device)
     if torch.version.cuda and not runs_on(capability, torch.cuda.get_arch_list()):

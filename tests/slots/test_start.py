@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import workloads
 
+from raycnn.errors import ClusterError
 from raycnn.slots import client, pool
 from raycnn.slots.messages import Outcome, Task
 
@@ -89,3 +90,17 @@ def test_a_gpu_that_pytorch_cannot_use_is_refused_at_once_with_driver_cuda_and_m
     for part in (HOST, "Ray counts a GPU", f"CUDA {torch.version.cuda}", "driver", "gpus_per_worker: 0"):
         assert part in outcome.reason
     assert news == [f"slot 0 is gone: {outcome.reason}"]
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_no_processor_to_score_on(ray_here: Any, tmp_path: Path):
+    import torch
+
+    from raycnn.models.trust import trusted
+    from raycnn.search.scoring import _Scorer
+
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch can use the GPU here")
+    scorer: Any = ray_here.remote(num_cpus=0.1, num_gpus=1)(_Scorer).remote(None, 1, None, trusted())
+    with pytest.raises(ClusterError, match="Ray counts a GPU, but PyTorch"):
+        ray_here.get(scorer.begin.remote())
+    ray_here.kill(scorer)
