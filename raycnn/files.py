@@ -9,12 +9,15 @@ import io
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 PART = ".part"
-"""Ends the name of every temporary file. What a killed process has left behind may be removed."""
+"""Ends the name of every temporary file."""
+LEFTOVER_S = 600.0
+"""Without a change, after which a temporary file is one that a killed process has left behind."""
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What a file system answers whose folders need no sync or know none."""
@@ -104,6 +107,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of killed processes, in a folder and below it: those that have not changed for long."""
+    long_ago = time.time() - LEFTOVER_S
+    for path in folder.rglob(f"*{PART}"):
+        with contextlib.suppress(OSError):  # gone, or another's
+            if path.lstat().st_mtime < long_ago:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

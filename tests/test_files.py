@@ -7,12 +7,13 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from raycnn.files import read_file, replacing, write_atomically
+from raycnn.files import LEFTOVER_S, read_file, remove_leftovers, replacing, write_atomically
 
 
 def _names(folder: Path) -> list[str]:
@@ -25,6 +26,19 @@ def test_text_is_utf_8_and_bytes_are_as_given_and_nothing_is_left_beside(tmp_pat
     write_atomically(tmp_path / "a", content)
     assert (tmp_path / "a").read_bytes() == found
     assert _names(tmp_path) == ["a"]
+
+
+def test_what_killed_processes_have_left_goes_and_what_is_being_written_stays(tmp_path):
+    (tmp_path / "trials").mkdir()
+    old, new = (tmp_path / "trials" / f"checkpoint.pt.{number}-a.part" for number in (1, 2))
+    for path in (old, new, tmp_path / "a"):
+        path.touch()
+    os.utime(old, (0, time.time() - LEFTOVER_S - 5))
+    os.utime(tmp_path / "a", (0, 0))
+    remove_leftovers(tmp_path)
+    assert not old.exists()
+    assert new.exists()
+    assert (tmp_path / "a").exists()
 
 
 def test_what_is_no_regular_file_or_too_long_is_not_read_nor_waited_for(tmp_path):

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 import raycnn
 from raycnn.errors import ClusterError, DataError, RaycnnError, SpecError
-from raycnn.files import write_atomically
+from raycnn.files import remove_leftovers, write_atomically
 from raycnn.masking import masked
 from raycnn.run_files import MANIFEST, SPEC, read_manifest, read_spec, replace_manifest, write_spec
 from raycnn.search.gpus import gpus_in_words
@@ -51,6 +51,7 @@ def held(run: Path) -> Iterator[None]:
         lock.release()
         raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
     try:
+        remove_leftovers(run)
         yield
     finally:
         lock.release()
