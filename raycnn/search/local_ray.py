@@ -14,6 +14,7 @@ from typing import Any
 
 from raycnn.errors import ClusterError
 from raycnn.search import daemons
+from raycnn.search.prometheus import told_to_prometheus
 from raycnn.search.ray_logs import cause_of_death, keep_last_lines
 from raycnn.search.token import forget_token, provide_token
 from raycnn.slots import loopback
@@ -76,6 +77,7 @@ def local_ray(**options: Any) -> Iterator[LocalRay]:
             with here, _started_our_way(place, ports):
                 ray._raylet.Config.initialize("")  # pyright: ignore as Ray does after a change of its environment
                 context = ray.init("local", _temp_dir=str(place), dashboard_host="127.0.0.1", **options)
+            undo.enter_context(told_to_prometheus(place))
             yield LocalRay(context, token)
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt):

@@ -24,7 +24,7 @@ data: {name: shapes, validation: 200, train_images: 1400, test_images: 200}
 model: fastnet
 budget: {epochs: 3, batch_size: 100}
 space: {optimizer: {sgd: {lr: {type: float, low: 0.02, high: 0.5, log: true}}}}
-search: {trials: 8, corruption_images: 50, grace_epochs: 1}
+search: {trials: 24, corruption_images: 50, grace_epochs: 1}  # Ray tells what is counted every ten seconds
 finals: off
 """
 
@@ -48,7 +48,9 @@ def ask(prometheus: str, tmp_path: Path) -> Iterator[Any]:
     """A function from a PromQL expression to the values of its series, by their labels."""
     settings = YAML(typ="safe").load(MONITORING / "prometheus.yml")
     settings["global"]["scrape_interval"] = "1s"  # the search is short
-    settings["scrape_configs"][0]["file_sd_configs"][0]["refresh_interval"] = "1s"
+    discovery = settings["scrape_configs"][0]["file_sd_configs"][0]
+    discovery["refresh_interval"] = "1s"
+    discovery["files"] = [path.replace("HOME", str(Path.home())) for path in discovery["files"]]
     file = tmp_path / "prometheus.yml"
     with file.open("w") as stream:
         YAML(typ="safe").dump(settings, stream)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raycnn.errors import ClusterError
-from raycnn.search import local_ray, token
+from raycnn.search import local_ray, prometheus, token
 from raycnn.search.ray_logs import cause_of_death
 
 
@@ -110,3 +110,21 @@ def test_the_cause_of_a_death_is_one_line_of_rays_own_logs(tmp_path):
     assert cause_of_death(tmp_path) == "raylet: The raylet exited immediately because x"
     (logs / "raylet.err").write_text(RAYLET, encoding="utf-8")
     assert cause_of_death(tmp_path) == "raylet: Check failed: x.has_value() Timed out waiting for file"
+
+
+def test_prometheus_is_told_while_a_ray_runs_and_not_of_killed_ones(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    folder = prometheus.links()
+    folder.mkdir(parents=True)
+    (folder / "1.json").symlink_to(tmp_path / "gone" / prometheus.DISCOVERY)
+    (folder / "2.json").symlink_to(tmp_path / "two" / prometheus.DISCOVERY)  # not written yet
+    with prometheus.told_to_prometheus(tmp_path / "one"):
+        (tmp_path / "one" / prometheus.DISCOVERY).write_text("[]")
+        assert {path.name for path in folder.iterdir()} == {"2.json", f"{os.getpid()}.json"}
+        assert (folder / f"{os.getpid()}.json").read_text() == "[]"
+    assert [path.name for path in folder.iterdir()] == ["2.json"]
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/none")
+    with prometheus.told_to_prometheus(tmp_path / "one"):
+        pass
