@@ -78,7 +78,7 @@ MOST_TEXT_BYTES = 100_000_000
 """Of a file of facts, such as manifest.json."""
 MOST_LOG_BYTES = 2_000_000_000
 """Of a file that grows by lines: a study of a million trials."""
-MOST_TABLE_BYTES = 20_000_000_000
+MOST_TABLE_BYTES = 5_000_000_000
 """Of a table, an array or the weights of a network."""
 
 
