@@ -7,6 +7,7 @@ from raycnn.invocation import command
 from raycnn.reporting.results import Run
 from raycnn.robustness.results import OUTCOMES, RESULTS, Outcomes, Row
 from raycnn.run_files import MANIFEST
+from raycnn.spec.search import Finals
 from raycnn.training.log import NAME
 
 
@@ -35,10 +36,11 @@ def _of_curves(run: Run) -> Iterator[str]:
         if not trial.repeats and (there := len(curve.epochs) if curve else 0) < trial.epochs:
             yield _lacks(run.directory / "trials" / str(trial.number) / NAME, there, trial.epochs)
     scored = {row.model for row in run.rows or ()}
+    trained = (isinstance(run.spec.finals, Finals) and run.spec.finals.epochs) or run.spec.budget.epochs
     for folder in sorted(run.directory.glob("finals/*/seed-*")):
         curve = run.finals.get((folder.parent.name, folder.name))
-        if folder.parent.name in scored and (there := len(curve.epochs) if curve else 0) < run.spec.budget.epochs:
-            yield _lacks(folder / NAME, there, run.spec.budget.epochs)
+        if folder.parent.name in scored and (there := len(curve.epochs) if curve else 0) < trained:
+            yield _lacks(folder / NAME, there, trained)
 
 
 def _lacks(log: Path, there: int, trained: int) -> str:
