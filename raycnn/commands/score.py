@@ -1,7 +1,7 @@
 """`raycnn score`: score the finalists of a run, or networks from elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -9,6 +9,8 @@ from raycnn.commands import resumable
 from raycnn.commands.trusting import HELP, trust_checkpoint, trust_run
 from raycnn.errors import DataError, SpecError
 from raycnn.models.trust import trust
+
+Which = Literal["raw", "ema"]  # as in robustness.foreign_weights, which takes long to import
 
 
 @resumable("what is scored is kept")
@@ -28,6 +30,12 @@ def score(
     imagenet_c: Annotated[
         Path | None, typer.Option(help="With --model: score on these pictures of ImageNet-C alone.")
     ] = None,
+    weights: Annotated[
+        Which | None, typer.Option(help="With --model: of a file that holds both, those trained, or their average.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --model: take logarithms of what is no logits.")
+    ] = False,
     device: Annotated[str, typer.Option(help="With --model: cpu, cuda, or auto.")] = "auto",
     trust_model: Annotated[bool, typer.Option("--trust-model", help=HELP)] = False,
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="What the search trusts, for its job.")] = None,
@@ -40,12 +48,13 @@ def score(
     """
     run = run.absolute()
     if model:
-        _score_elsewhere(run, model, set_ or [], data, imagenet_c, device, trust_model)
+        how = {"which": weights, "probabilities": probabilities}
+        _score_elsewhere(run, model, set_ or [], data, imagenet_c, device, trust_model, how)
         return
-    if set_ or imagenet_c or device != "auto":
+    if set_ or imagenet_c or device != "auto" or weights or probabilities:
         raise SpecError(
-            "--set, --imagenet-c and --device go with --model. A search's own finals are scored on what it names: "
-            "give its command again, with --set 'finals.score=[…]'."
+            "--set, --imagenet-c, --weights, --probabilities and --device go with --model. A search's own finals are "
+            "scored on what it names: give its command again, with --set 'finals.score=[…]'."
         )
     trust(trusted or [])
     trust_run(run, trust_model)
@@ -72,6 +81,7 @@ def _score_elsewhere(
     imagenet_c: Path | None,
     device: str,
     told: bool,
+    how: dict[str, Any],
 ) -> None:
     from raycnn.commands.train import chosen_device
     from raycnn.data.remote import local_root
@@ -89,7 +99,7 @@ def _score_elsewhere(
     trust([source.model for source in found])  # the user has just named them
     alone = imagenet_c is not None
     root = None if alone else local_root(data, request.data, beside_data(request.scoring))
-    score_models(found, request, root, run, alone, chosen_device(device), lambda line: print(line, flush=True))
+    score_models(found, request, root, run, alone, chosen_device(device), lambda line: print(line, flush=True), **how)
     scored = compare_runs([run])
     print("\n".join(measures_text(scored.measures, found[0].key[0])))
     print(f"\n{run / 'robustness.parquet'}")

@@ -34,7 +34,7 @@ def score_fgsm(
     epsilons: Sequence[float] = EPSILONS,
     batch_size: int | None = None,
 ) -> list[Scored]:
-    """Changes `models`: moved to the device, channels last, in eval mode. Their error under FGSM, a row per epsilon.
+    """Changes `models`: moved to the device, in eval mode. Their error under FGSM, a row per epsilon.
 
     images: (n, height, width, 3) uint8, labels: (n,). An image moves by epsilon along the sign of the gradient of its
     own model's cross-entropy, and stays in [0, 1]; the model normalises it as any other. The gradient is that at the
@@ -42,7 +42,7 @@ def score_fgsm(
     """
 
     def attack(model: nn.Module, batch: Tensor, wanted: Tensor, noise: Tensor) -> Tensor:
-        direction = _gradient(model, batch, wanted).sign()
+        direction = input_gradient(model, batch, wanted).sign()
         return torch.stack([_wrong(model, (batch + e * direction).clamp(0, 1), wanted) for e in epsilons])
 
     return _score("fgsm", models, images, labels, device, epsilons, attack, batch_size)
@@ -79,7 +79,7 @@ def _descend(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, s
     moved = (images + epsilon * start).clamp(0, 1)
     wrong = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     for _ in range(steps):
-        step = 2.5 * epsilon / steps * _gradient(model, moved, labels).sign()
+        step = 2.5 * epsilon / steps * input_gradient(model, moved, labels).sign()
         moved = torch.minimum(torch.maximum(moved + step, low), high)
         wrong |= _wrong(model, moved, labels)
     return wrong
@@ -100,7 +100,7 @@ def _score(
     targets = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
     wrong: dict[tuple[str, int], list[Tensor]] = {key: [] for key in models}
     for model in models.values():
-        model.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] not in the stub
+        model.to(device).eval()
     generator = torch.Generator().manual_seed(seed)
     for begin in range(0, len(images), size):
         batch = on_device(images[begin : begin + size], device).float() / 255
@@ -120,7 +120,7 @@ def _wrong(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return model(images).argmax(dim=1) != labels
 
 
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Of the cross-entropy with respect to the images; no gradient of the parameters is kept."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()

@@ -145,7 +145,7 @@ def _scored_videos(key: Key, set_name: str, name: str, scores: np.ndarray) -> Sc
 
 
 def logits(model: nn.Module, images: np.ndarray, device: torch.device, batch_size: int | None = None) -> np.ndarray:
-    """Changes `model`: it is moved to the device, channels last, in eval mode. Its logits, (n, classes) float32.
+    """Changes `model`: it is moved to the device, in eval mode. Its logits, (n, classes) float32.
 
     images: (n, height, width, 3) uint8, in memory or memory-mapped. Computed in float32.
     """
@@ -174,7 +174,7 @@ def logits_of_batches(
 ) -> dict[Key, np.ndarray]:
     """As `logits_of_all`, of images that come in batches."""
     for model in models.values():
-        model.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] not in the stub
+        model.to(device).eval()
     found: dict[Key, list[Tensor]] = {key: [] for key in models}
     with torch.inference_mode(), autocast(precision, device):
         for images in batches:

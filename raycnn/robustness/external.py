@@ -6,6 +6,7 @@ of a checkpoint that raycnn wrote. Models of one NAME are seeds of one model.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,23 @@ from torch import Tensor, nn
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
 from raycnn.digest import read_json, write_json
-from raycnn.errors import CheckpointError, SpecError
+from raycnn.errors import SpecError
 from raycnn.models import imported
+from raycnn.robustness.attacks import input_gradient
+from raycnn.robustness.evaluate import default_batch_size, on_device
+from raycnn.robustness.foreign_weights import Which, load_weights
 from raycnn.robustness.imagenet_c import open_imagenet_c
 from raycnn.robustness.results import Key, Results
 from raycnn.robustness.units import Unit, score_all, units
 from raycnn.spec.recipe import Request
-from raycnn.training.checkpoint import load_classifier
+from raycnn.training.checkpoint import CPU, load_classifier
 
 MODELS = "models.json"
 _SEED = 0  # of generated corruptions and of attacks
 _IMAGENET_PX = 224
-_STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
-"""Under which checkpoints of other programs keep the weights."""
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of torch.compile
+_SUM = 1e-3  # how far from 1 the probabilities of an image may add up
+_NAME = re.compile(r"([^:@/\\=]+)=(.*)", re.DOTALL)
+_LIKE_GUESSING = 0.97  # of the error of guessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ def sources(wishes: Sequence[str]) -> list[Source]:
     """What the command line names. Raises SpecError for what cannot be meant."""
     found: list[Source] = []
     for wish in wishes:
-        name, equals, rest = wish.partition("=")
-        model, _, weights = (rest if equals else wish).partition("@")
-        if not model or (equals and not name):
+        named = None if Path(wish).is_file() else _NAME.fullmatch(wish)  # "=" may also stand in a path
+        name, rest = named.groups() if named else ("", wish)
+        model, _, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
+        if not model or wish.startswith("="):
             raise SpecError(f"--model {wish}: must be MODEL, MODEL@WEIGHTS or NAME=MODEL@WEIGHTS. Write it so.")
         if ":" not in model and not Path(model).is_file():
             raise SpecError(
@@ -63,7 +68,7 @@ def sources(wishes: Sequence[str]) -> list[Source]:
             )
         if weights and not Path(weights).is_file():
             raise SpecError(f"--model {wish}: {weights} is no file. Give the path of the weights.")
-        name = name if equals else Path(model).stem if ":" not in model else model.partition(":")[2]
+        name = name or (Path(model).stem if ":" not in model else model.partition(":")[2])
         seed = sum(one.key[0] == name for one in found)
         found.append(Source((name, seed), model, Path(weights) if weights else None))
     return found
@@ -89,10 +94,13 @@ def score_models(
     pictures_alone: bool,
     device: torch.device,
     say: Callable[[str], None],
+    which: Which | None = None,
+    probabilities: bool = False,
 ) -> None:
     """Score the networks into run/robustness.parquet and run/outcomes; what is there is not scored again.
 
-    pictures_alone: on ImageNet-C at request.scoring.imagenet_c and on nothing else, without a data set.
+    which: of weights, where a file holds several. probabilities: the logarithm is taken of what networks give that
+    give such. pictures_alone: on ImageNet-C at request.scoring.imagenet_c and on nothing else, without a data set.
     Raises what loading of data and models does.
     """
     if pictures_alone:
@@ -109,15 +117,41 @@ def score_models(
         side_px, classes = data.train.images.shape[1], len(data.class_names)
         todo = units(request.scoring, request.data, root, data, _SEED)
         test = data.open_test()
-    models = load_models(found, request.mean, request.std, classes, side_px)
+    attacked = any(unit.epsilons for unit in todo)
+    wish = Wish(request.mean, request.std, which, probabilities)
+    models = load_models(found, wish, classes, side_px, device, attacked, say)
     keep_sources(run, found)
-    score_all(models, todo, test, Results(run), device, say)
+    results = Results(run)
+    score_all(models, todo, test, results, device, say)
+    for row in results.rows:
+        guessing = 1 - 1 / classes
+        if row.set == "clean" and row.key in models and (row.error or 0) > _LIKE_GUESSING * guessing:
+            say(
+                f"warning: {row.model} errs on {100 * (row.error or 0):.1f} % of the clean images, as guessing does "
+                f"({100 * guessing:.1f} %): see its normalisation (--set mean=[…] std=[…]) and the order of its classes"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How foreign networks are taken. mean, std: of each channel, as fractions of 1. Else as in `score_models`."""
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    which: Which | None = None
+    probabilities: bool = False
 
 
 def load_models(
-    found: Sequence[Source], mean: Sequence[float] | None, std: Sequence[float] | None, classes: int, image_px: int
+    found: Sequence[Source],
+    wish: Wish,
+    classes: int,
+    image_px: int,
+    device: torch.device = CPU,
+    attacked: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[Key, nn.Module]:
-    """The networks, in eval mode. mean, std: of each channel, as fractions of 1, for those that are not raycnn's.
+    """The networks, in eval mode, on the device. attacked: gradients are needed of their inputs.
 
     Raises SpecError where a factory cannot be had or what it gives is no classifier of so many classes of such images,
     CheckpointError for weights that are not its own.
@@ -126,20 +160,25 @@ def load_models(
     for source in found:
         if ":" in source.model:
             network = _made(source.model)
-            if source.weights:
-                _load_weights(network, source.weights)
-            models[source.key] = Normalised(network, mean, std).eval()
+            if source.weights and (taken := load_weights(network, source.weights, wish.which)):
+                say(taken)
+            models[source.key] = Normalised(network, wish.mean, wish.std).eval()
         else:
             models[source.key] = load_classifier(Path(source.model))
-        _try(models[source.key], source.model, classes, image_px)
+        _try(models[source.key], source.model, classes, image_px, device, attacked, wish.probabilities)
     return models
 
 
 class Normalised(nn.Module):
-    """A network of normalised images as one of images as they are stored."""
+    """A network of normalised images as one of images as they are stored, which gives logits alone.
+
+    Its images are contiguous, as those of most training programs: a network may flatten them with `view`.
+    """
 
     mean: Tensor
     std: Tensor
+    probabilities = False
+    """Whether the network gives these, whose logarithms are then its logits."""
 
     def __init__(self, network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None):
         super().__init__()
@@ -150,7 +189,23 @@ class Normalised(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width), uint8 or float in [0, 1] -> (batch, classes)."""
         unit = images if images.is_floating_point() else images.float() / 255
-        return self.network((unit - self.mean) / self.std)
+        found = _logits(self.network(((unit - self.mean) / self.std).contiguous()))
+        return found.clamp_min(torch.finfo(found.dtype).tiny).log() if self.probabilities else found
+
+
+def _logits(output: Any) -> Tensor:
+    """Of what a network gives: itself, the first of several, or what is called so. Raises SpecError."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = output.get("logits", output.get("out"))
+    elif isinstance(found := getattr(output, "logits", None), Tensor):
+        output = found
+    elif isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise SpecError(f"gives a {type(output).__name__}, and a tensor of logits is needed. Mend it.")
+    return output
 
 
 def _made(model: str) -> nn.Module:
@@ -166,52 +221,31 @@ def _made(model: str) -> nn.Module:
     return made
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
-    """Changes `network`. Nothing is unpickled but tensors and plain containers."""
-    try:
-        content: Any = (
-            _safetensors(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise CheckpointError(
-            f"{path}: cannot be read as weights alone ({_first_line(error)}). Save a state_dict, and give that."
-        ) from error
-    for key in _STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path}: holds no state_dict, nor one under {', '.join(_STATE_KEYS)}. Save one.")
-    weights = {_plain(name): value for name, value in content.items()}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        words = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path}: are not this network's weights ({words}). Give its own.") from error
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _plain(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
-
-
-def _try(model: nn.Module, name: str, classes: int, image_px: int) -> None:
+def _try(
+    model: nn.Module, name: str, classes: int, image_px: int, device: torch.device, attacked: bool, log: bool
+) -> None:
+    """Changes `model`, as scoring does, which it foretells: with so many images, of that type and layout, there."""
+    probe = np.random.default_rng(0).integers(0, 256, (default_batch_size(device), image_px, image_px, 3), np.uint8)
+    images = on_device(probe, device)
+    model.to(device).eval()
     try:
         with torch.inference_mode():
-            got = tuple(model(torch.zeros(2, 3, image_px, image_px, dtype=torch.uint8)).shape)
+            found = model(images)
+        if attacked:
+            input_gradient(model, images[:2].float() / 255, torch.zeros(2, dtype=torch.int64, device=device))
+    except SpecError as error:
+        raise SpecError(f"--model {name}: {error}") from error
     except Exception as error:  # somebody's own code
         raise SpecError(f"--model {name}: fails on images of {image_px} px ({_first_line(error)}). Mend it.") from error
-    if got != (2, classes):
-        raise SpecError(f"--model {name}: gives 2 images logits {got}, and the data have {classes} classes.")
+    if (got := tuple(found.shape)) != (len(probe), classes):
+        raise SpecError(f"--model {name}: gives {len(probe)} images logits {got}, and the data have {classes} classes.")
+    if isinstance(model, Normalised) and bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < _SUM).all()):
+        if not log:
+            raise SpecError(
+                f"--model {name}: gives probabilities (none is negative, each row sums to 1). Loss, calibration and "
+                "attacks need logits: take the softmax out, or add --probabilities, which takes logarithms."
+            )
+        model.probabilities = True
 
 
 def _first_line(error: Exception) -> str:

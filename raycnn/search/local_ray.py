@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import random
 import socket
 import stat
 import sys
@@ -27,6 +28,8 @@ _ASKED_AGAIN = {"RAY_raylet_start_wait_time_s": "3"}
 """How long one look for a starting node takes. Between two it is seen whether it can still come."""
 
 _CONTROL = "gcs_server_port"
+_PORTS = range(20_000, 32_768)
+"""Above those of Ray's workers, and below those that Linux, macOS and Windows give to whoever asks for any."""
 _AGENTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 
 _DOES_NOT_START = "Ray does not start on this machine"
@@ -143,12 +146,17 @@ def _stay_on_loopback() -> None:
 def _free_ports() -> dict[str, int]:
     """For the Ray that starts next. They are chosen here, so that several Rays on one machine do not meet, and that
     nothing waits for an agent to say which it took: the raylet does so for 15 s, and dies. The job agent's usual port
-    may be held by another (or a dying one), and then it takes no job."""
-    with contextlib.ExitStack() as opened:
-        probes = {name: opened.enter_context(socket.socket()) for name in (_CONTROL, *_AGENTS)}
-        for probe in probes.values():
-            probe.bind((loopback.ADDRESS, 0))
-        return {name: probe.getsockname()[1] for name, probe in probes.items()}
+    may be held by another (or a dying one), and then it takes no job. The system gives none of these to whoever asks
+    for any port, so that they are still free when Ray's processes come to them seconds later."""
+    names = (_CONTROL, *_AGENTS)
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((loopback.ADDRESS, port))
+            found.append(port)
+        if len(found) == len(names):
+            return dict(zip(names, found, strict=True))
+    raise ClusterError(f"{_DOES_NOT_START}: no port from {_PORTS[0]} to {_PORTS[-1]} is free. {_MEND}")
 
 
 @contextlib.contextmanager

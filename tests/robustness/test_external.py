@@ -1,11 +1,14 @@
 """Networks from elsewhere: factories and weights as people have them; the wrong ones refused in one line."""
 
+import argparse
+import collections
 import json
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +18,57 @@ from safetensors.torch import save_file
 from torch import nn
 
 from raycnn.errors import CheckpointError, RaycnnError, SpecError
-from raycnn.robustness.external import Normalised, keep_sources, load_models, sources
+from raycnn.models import imported
+from raycnn.robustness.attacks import score_fgsm
+from raycnn.robustness.evaluate import score_clean
+from raycnn.robustness.external import Normalised, Wish, keep_sources, load_models, sources
+from raycnn.robustness.foreign_weights import Which
 
 NETS = """
 from torch import nn
 
 def small():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+
+def parallel():
+    return nn.DataParallel(small())
+
+class Wrapper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = small()
+
+    def forward(self, images):
+        return self.module(images)
+
+class Viewing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 5, 3), nn.Linear(5 * 6 * 6, 4)
+
+    def forward(self, images):
+        found = self.first(images)
+        return self.last(found.view(len(found), -1))
+
+class Ending(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.net, self.end = small(), end
+
+    def forward(self, images):
+        return self.end(self.net(images))
+
+def soft():
+    return Ending(lambda logits: logits.softmax(1))
+
+def pair():
+    return Ending(lambda logits: (logits, "features"))
+
+def named():
+    return Ending(lambda logits: {"loss": 0, "logits": logits})
+
+def words():
+    return Ending(lambda logits: "cat")
 
 def broken():
     raise RuntimeError("no weights\\nfor you")
@@ -46,24 +93,114 @@ def _small(seed: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
 
 
-@pytest.mark.parametrize("form", ["plain", "state_dict", "parallel", "compiled", "safetensors"])
+WEIGHTS = _small(5).state_dict()
+OTHERS = _small(6).state_dict()
+
+
+def _under(prefix: str, weights: dict[str, torch.Tensor] = WEIGHTS) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+FORMS = {
+    "plain": WEIGHTS,
+    "state_dict": {"epoch": 3, "state_dict": WEIGHTS},
+    "DataParallel": {"model": _under("module.")},
+    "compiled": _under("_orig_mod."),
+    "compiled within DataParallel": {"net": _under("module._orig_mod.")},
+    "DataParallel within compiled": {"net": _under("_orig_mod.module.")},
+    "Lightning": {"state_dict": _under("model.") | {"criterion.weight": torch.ones(4)}, "hyper_parameters": {"lr": 1}},
+    "Lightning, compiled": {"state_dict": _under("net._orig_mod.")},
+    "AveragedModel": {"n_averaged": torch.tensor(3), **_under("module.")},
+    "AveragedModel of a model": _under("module.model.") | {"n_averaged": torch.tensor(3)},
+    "timm": {"arch": "x", "state_dict": WEIGHTS, "state_dict_ema": OTHERS, "args": argparse.Namespace(lr=0.1)},
+    "torchvision": {"model": WEIGHTS, "model_ema": _under("module.", OTHERS), "epoch": 1, "args": argparse.Namespace()},
+    "average alone": {"ema": {"decay": 0.99, "module": WEIGHTS}, "epoch": 1},
+    "a NumPy number": {"net": WEIGHTS, "acc": np.float64(93.1), "best": np.float32(1), "epoch": np.int64(3)},
+    "a NumPy array": {"net": WEIGHTS, "class_weights": np.ones(4)},
+    "an optimizer": {"model_state_dict": WEIGHTS, "optimizer": torch.optim.Adam([torch.zeros(1)]).state_dict()},
+    "a path": {"model": WEIGHTS, "saved_at": Path("runs/a"), "by_class": collections.defaultdict(int)},
+    "OrderedDict": collections.OrderedDict(WEIGHTS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_weights_come_in_the_forms_that_people_save(folder, form):
-    weights = _small(5).state_dict()
-    match form:
-        case "plain":
-            torch.save(weights, "w")
-        case "state_dict":
-            torch.save({"epoch": 3, "state_dict": weights}, "w")
-        case "parallel":
-            torch.save({"model": {f"module.{name}": value for name, value in weights.items()}}, "w")
-        case "compiled":
-            torch.save({f"_orig_mod.{name}": value for name, value in weights.items()}, "w")
-        case "safetensors":
-            save_file(weights, "w.safetensors")
-    name = "w.safetensors" if form == "safetensors" else "w"
-    models = load_models(sources([f"their_nets:small@{name}"]), None, None, 4, 8)
+    torch.save(FORMS[form], "epoch=9-step=100.ckpt")
+    _are_loaded("their_nets:small@epoch=9-step=100.ckpt")
+
+
+def _are_loaded(wish: str, name: str = "small") -> None:
+    models = load_models(sources([wish]), Wish(), 4, 8)
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
-    torch.testing.assert_close(models["small", 0](images), _small(5)(images / 255))
+    torch.testing.assert_close(models[name, 0](images), _small(5)(images / 255))
+
+
+def test_weights_come_as_safetensors_too(folder):
+    save_file(WEIGHTS, "w.safetensors")
+    _are_loaded("their_nets:small@w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("network", "weights"),
+    [
+        ("parallel", _under("module.")),
+        ("parallel", WEIGHTS),
+        ("Wrapper", _under("module.")),
+        ("Wrapper", _under("module.module.")),
+        ("Wrapper", _under("model.module.")),
+    ],
+)
+def test_wrappers_that_are_the_networks_own_stay(folder, network, weights):
+    (folder / "lr=0.1").mkdir()
+    torch.save(weights, "lr=0.1/w.pt")
+    _are_loaded(f"their_nets:{network}@lr=0.1/w.pt", network)
+
+
+def test_of_raw_and_averaged_weights_it_is_said_which_were_taken_and_the_user_may_choose(folder):
+    torch.save(FORMS["timm"], "w.pt")
+    told: list[str] = []
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    cases: tuple[tuple[Which | None, int, str], ...] = (
+        (None, 5, "w.pt: state_dict taken; there is also state_dict_ema (--weights ema)"),
+        ("raw", 5, "w.pt: state_dict taken; there is also state_dict_ema (--weights ema)"),
+        ("ema", 6, "w.pt: state_dict_ema taken; there is also state_dict (--weights raw)"),
+    )
+    for which, seed, words in cases:
+        models = load_models(sources(["their_nets:small@w.pt"]), Wish(which=which), 4, 8, say=told.append)
+        torch.testing.assert_close(models["small", 0](images), _small(seed)(images / 255))
+        assert told.pop() == words
+    torch.save(WEIGHTS, "raw.pt")
+    with pytest.raises(CheckpointError, match="no weights that --weights ema could mean, only raw ones"):
+        load_models(sources(["their_nets:small@raw.pt"]), Wish(which="ema"), 4, 8)
+
+
+def test_a_network_that_flattens_by_view_is_scored_and_attacked(folder):
+    models = load_models(sources(["their_nets:Viewing"]), Wish(), 4, 8, attacked=True)
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    cpu = torch.device("cpu")
+    assert score_clean(models, images, labels, cpu)[0].row.n == 6
+    assert [one.row.n for one in score_fgsm(models, images, labels, cpu)] == [6] * 6
+
+
+def test_what_networks_give_beside_logits_is_left_out(folder):
+    torch.manual_seed(5)
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    for name in ("pair", "named"):
+        model = load_models(sources([f"their_nets:{name}"]), Wish(), 4, 8)[name, 0]
+        assert model(images).shape == (5, 4)
+
+
+def test_probabilities_are_refused_or_their_logarithms_are_taken(folder):
+    with pytest.raises(SpecError, match=r"their_nets:soft: gives probabilities .* add --probabilities"):
+        load_models(sources(["their_nets:soft"]), Wish(), 4, 8)
+    wish = Wish(probabilities=True)
+    models = load_models(sources(["their_nets:soft", "their_nets:small"]), wish, 4, 8)
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    soft: Any = models["soft", 0]
+    torch.testing.assert_close(soft(images), soft.network.net(images / 255).log_softmax(1))
+    assert (models["small", 0](images) < 0).any()
+    assert (models["small", 0](images) > 0).any()
 
 
 def test_images_are_normalised_once_whether_they_come_as_stored_or_as_floats():
@@ -103,16 +240,19 @@ def _hostile(path: Path, ran: Path) -> None:
         ("their_nets:small@hostile", "cannot be read as weights alone"),
         ("their_nets:small@list", "holds no state_dict"),
         ("their_nets:small@others", "are not this network's weights"),
+        ("their_nets:small@whole", r"\(it holds their_nets.Viewing, and .* code\). Save weights alone: torch.save"),
+        ("their_nets:words", "their_nets:words: gives a str, and a tensor of logits is needed"),
         ("text", "text"),
     ],
 )
 def test_what_is_no_network_is_refused_in_one_line_and_nothing_is_run(folder, wish, message):
     Path("text").write_text("weights")
     _hostile(Path("hostile"), folder / "ran")
+    torch.save(imported("their_nets:Viewing", "")(), "whole")
     torch.save([torch.zeros(3)], "list")
     torch.save(nn.Linear(2, 2).state_dict(), "others")
     with pytest.raises(RaycnnError, match=message) as caught:
-        load_models(sources([wish]), None, None, 4, 8)
+        load_models(sources([wish]), Wish(), 4, 8)
     assert isinstance(caught.value, SpecError | CheckpointError)
     assert "\n" not in str(caught.value)
     assert not (folder / "ran").exists()
@@ -121,7 +261,7 @@ def test_what_is_no_network_is_refused_in_one_line_and_nothing_is_run(folder, wi
 @pytest.mark.parametrize(("classes", "image_px", "message"), [(5, 8, "data have 5 classes"), (4, 9, "images of 9 px")])
 def test_a_network_of_other_images_is_refused(folder, classes, image_px, message):
     with pytest.raises(SpecError, match=message):
-        load_models(sources(["their_nets:small"]), None, None, classes, image_px)
+        load_models(sources(["their_nets:small"]), Wish(), classes, image_px)
 
 
 def test_scores_of_another_network_under_the_same_name_are_not_mixed(folder):
