@@ -9,6 +9,7 @@ from raycnn.commands import resumable
 from raycnn.commands.trusting import HELP, trust_checkpoint, trust_run
 from raycnn.errors import DataError, SpecError
 from raycnn.models.trust import trust
+from raycnn.storage import is_uri
 
 Which = Literal["raw", "ema"]  # as in robustness.foreign_weights, which takes long to import
 
@@ -85,12 +86,16 @@ def _score_elsewhere(
 ) -> None:
     from raycnn.commands.train import chosen_device
     from raycnn.data.remote import local_root
+    from raycnn.data.sources import name_of
     from raycnn.reporting.comparison import compare_runs
     from raycnn.reporting.text import measures_text
     from raycnn.robustness.external import score_models, sources
     from raycnn.robustness.units import beside_data
     from raycnn.spec.reading import read_request
 
+    said = any(one.startswith("data.name=") for one in overrides)
+    if data and not is_uri(data) and not said and (name := name_of(Path(data))):
+        overrides = [f"data.name={name}", *overrides]  # what lies there, or CIFAR-10 would be downloaded into it
     request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
     found = sources(wishes)
     for source in found:

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,13 @@ def is_complete(name: str, root: Path) -> bool:
     """Whether all files are where `find` looks for them, so that nothing would be downloaded."""
     official = OFFICIAL[name]
     return not _missing(official, _folder(official, root))
+
+
+def is_there(name: str, root: Path) -> bool:
+    """Whether at least one of the files is where `find` looks for them, or the archive that holds them."""
+    official = OFFICIAL[name]
+    missing = _missing(official, _folder(official, root))
+    return len(missing) < len(official.files) or (root / PurePosixPath(official.url).name).is_file()
 
 
 def _folder(official: Official, root: Path) -> Path:

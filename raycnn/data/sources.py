@@ -12,6 +12,9 @@ from raycnn.spec.data import DataSpec
 
 __all__ = ["DataSet", "ImageSet", "Progress", "load", "open_cached"]
 
+_BENCHMARKS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+"""What begins the names of folders that lie beside a data set."""
+
 
 def load(
     spec: DataSpec,
@@ -38,6 +41,23 @@ def load(
             f"{place}: cannot be read ({error}). Mend its rights, or name another folder with --data."
         ) from error
     return cached(source, cache or place_of(None) / "data", progress)
+
+
+def name_of(root: Path) -> str | None:
+    """The name of the data set that lies in a folder, as `data.name` has it; None where there is nothing.
+
+    Raises DataError where it is none.
+    """
+    if not root.is_dir() or not any(root.iterdir()):
+        return None
+    names = [name for name in cifar.OFFICIAL if cifar.is_there(name, root)]
+    names = names or [name for name, label in _BENCHMARKS.items() if any(root.glob(f"{label}-[CP]"))]
+    if not names and any(path.is_dir() for name in folder.TEST_FOLDERS for path in root.glob(f"{name}/*")):
+        names = ["folder"]
+    if len(names) != 1:
+        found = " and ".join(names) or "neither CIFAR nor pictures in test/CLASS/"
+        raise DataError(f"{root}: holds {found}. Say what is meant: --set data.name=cifar10, cifar100 or folder.")
+    return names[0]
 
 
 def place_of(root: Path | None) -> Path:

@@ -128,7 +128,8 @@ def score_models(
         if row.set == "clean" and row.key in models and (row.error or 0) > _LIKE_GUESSING * guessing:
             say(
                 f"warning: {row.model} errs on {100 * (row.error or 0):.1f} % of the clean images, as guessing does "
-                f"({100 * guessing:.1f} %): see its normalisation (--set mean=[…] std=[…]) and the order of its classes"
+                f"({100 * guessing:.1f} %): see its normalisation (--set 'mean=[R, G, B]', std) and the order of its "
+                "classes"
             )
 
 

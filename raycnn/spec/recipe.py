@@ -1,8 +1,9 @@
 """Recipe: one training and what was published of it. Request: what a network is scored on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
@@ -42,3 +43,15 @@ class Request(Spec):
     std: list[Annotated[float, Field(gt=0)]] | None = Field(
         default=None, min_length=3, max_length=3, description="of channels, of 1"
     )
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Self:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values and max(values) > 1:
+                of_one = ", ".join(f"{value / 255:.4f}" for value in values)
+                raise PydanticCustomError(
+                    "of_one",
+                    "is of values of 255, and images come as fractions of 1. Write [{of_one}].",
+                    {"of_one": of_one, "keys": (name,)},
+                )
+        return self

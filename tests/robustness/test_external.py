@@ -21,8 +21,9 @@ from raycnn.errors import CheckpointError, RaycnnError, SpecError
 from raycnn.models import imported
 from raycnn.robustness.attacks import score_fgsm
 from raycnn.robustness.evaluate import score_clean
-from raycnn.robustness.external import Normalised, Wish, keep_sources, load_models, sources
+from raycnn.robustness.external import Normalised, Wish, keep_sources, load_models, score_models, sources
 from raycnn.robustness.foreign_weights import Which
+from raycnn.spec.reading import read_request
 
 NETS = """
 from torch import nn
@@ -66,6 +67,10 @@ def pair():
 
 def named():
     return Ending(lambda logits: {"loss": 0, "logits": logits})
+
+class Zero(nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3)).sum(1, keepdim=True) * images.new_zeros(10)
 
 def words():
     return Ending(lambda logits: "cat")
@@ -189,6 +194,19 @@ def test_what_networks_give_beside_logits_is_left_out(folder):
     for name in ("pair", "named"):
         model = load_models(sources([f"their_nets:{name}"]), Wish(), 4, 8)[name, 0]
         assert model(images).shape == (5, 4)
+
+
+def test_a_network_that_guesses_is_told(folder):
+    small = ["data.name=shapes", "data.train_images=50", "data.test_images=60", "scoring.score=[]"]
+    told: list[str] = []
+    cpu = torch.device("cpu")
+    score_models(sources(["their_nets:Zero"]), read_request(small), None, folder / "run", False, cpu, told.append)
+    assert "warning: Zero errs on 90.0 % of the clean images, as guessing does (90.0 %)" in told[-1]
+
+
+def test_a_mean_of_values_of_255_is_refused_with_the_right_one():
+    with pytest.raises(SpecError, match=r"mean: is of values of 255, .* Write \[0.4914, 0.4824, 0.4467\]"):
+        read_request(["data.name=shapes", "mean=[125.3, 123.0, 113.9]"])
 
 
 def test_probabilities_are_refused_or_their_logarithms_are_taken(folder):
