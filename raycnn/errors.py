@@ -25,6 +25,10 @@ class CheckpointError(RaycnnError):
     """A checkpoint that cannot be used."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """What is in the file is not what was written."""
+
+
 class DiskError(RaycnnError):
     """A disk that cannot hold what is to be kept."""
 

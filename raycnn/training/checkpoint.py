@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from raycnn import models
 from raycnn.digest import BLANK, is_whole, with_digest
-from raycnn.errors import CheckpointError
-from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
+from raycnn.errors import CheckpointError, DamagedCheckpoint
+from raycnn.files import MOST_TABLE_BYTES, disk_fault, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
@@ -90,7 +90,8 @@ def load(
     note: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint | None:
     """The last checkpoint of `spec` in `directory`, or the one before if the last is damaged (`note` is then told);
-    None if there is none. Raises CheckpointError if neither can be used."""
+    None if there is none, or none but damaged ones: a training can be done again, and `note` is told. Raises
+    CheckpointError if one of another training is there, or one that cannot be read."""
     damage: CheckpointError | None = None
     for path in (directory / LAST, directory / PREVIOUS):
         if not path.exists():
@@ -102,14 +103,21 @@ def load(
                     f"{path}: is of another training: {_difference(checkpoint.spec, spec)}. Move it away."
                 )
         except CheckpointError as error:
-            damage = damage or error
+            if damage is None or not isinstance(error, DamagedCheckpoint):
+                damage = error
             continue
         if damage is not None:
-            note(f"{damage} Going on from {path.name}, after epoch {checkpoint.epoch}.")
+            note(f"{_without_mend(damage)} Going on from {path.name}, after epoch {checkpoint.epoch}.")
         return checkpoint
-    if damage is not None:
+    if damage is not None and not isinstance(damage, DamagedCheckpoint):
         raise damage
+    if damage is not None:
+        note(f"{_without_mend(damage)} The training begins anew.")
     return None
+
+
+def _without_mend(damage: CheckpointError) -> str:
+    return str(damage).removesuffix(_MEND).rstrip()
 
 
 def read(path: Path, device: torch.device = CPU) -> Checkpoint:
@@ -117,7 +125,7 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     try:
         content = read_file(path, MOST_TABLE_BYTES)
         if not is_whole(content):
-            raise CheckpointError(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
+            raise DamagedCheckpoint(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
         plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if plain["raycnn_checkpoint"] != FORMAT:
             raise CheckpointError(
@@ -139,11 +147,12 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). {_MEND}") from error
+        kind = CheckpointError if disk_fault(error) else DamagedCheckpoint
+        raise kind(f"{path}: cannot be read ({error.strerror}). {_MEND}") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
     except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). {_MEND}"
         ) from error
 

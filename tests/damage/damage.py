@@ -154,13 +154,8 @@ def _of_scores(folder: Path, said: str) -> dict[str, str]:
 
 
 def _of_search(folder: Path, said: str) -> dict[str, str]:
-    """The trials that had ended, the finals' scores; and how many trials there are."""
-    trials = _of_trials(folder)
-    return (
-        {name: trials[name] for name in ("trial 0", "trial 1")}
-        | {"trials": str(len(trials))}
-        | _of_scores(folder, said)
-    )
+    """All trials, for the one that was interrupted is done again bit for bit; and the finals' scores."""
+    return _of_trials(folder) | _of_scores(folder, said)
 
 
 def _of_export(folder: Path, said: str) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 from raycnn.errors import CheckpointError
+from raycnn.files import disk_fault
 from raycnn.spec.trial import Regularizers, Rotation, TrialSpec
+from raycnn.training import checkpoint
 from raycnn.training.checkpoint import LAST, PREVIOUS, load, load_classifier, read, save
 from raycnn.training.loop import TrainingData, train
 
@@ -67,11 +70,26 @@ def test_flipped_bytes_never_give_anything_but_a_checkpoint_or_its_error(trained
             assert LAST in str(error)  # noqa: PT017
 
 
-def test_two_torn_checkpoints_are_an_error(trained: Path, spec: TrialSpec):
+def test_after_two_torn_checkpoints_a_training_begins_anew_and_says_so(trained: Path, spec: TrialSpec):
     for name in (LAST, PREVIOUS):
         (trained / name).write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match=LAST):
+    notes: list[str] = []
+    assert load(trained, spec, note=notes.append) is None
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{trained / LAST}: is torn")
+    assert notes[0].endswith("). The training begins anew.")
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_no_damaged_one(
+    trained: Path, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(path: Path, most: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoint, "read_file", broken)
+    with pytest.raises(CheckpointError, match="Input/output error") as raised:
         load(trained, spec)
+    assert disk_fault(raised.value), "or the trial would be judged by it"
 
 
 def test_a_process_killed_between_the_two_renames_loses_nothing(trained: Path, spec: TrialSpec):
