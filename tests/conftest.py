@@ -1,6 +1,7 @@
 """What tests of several parts need."""
 
 import os
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,16 @@ def environment_as_before():
     """What a test changes in the environment of its process is not there in the next: a command sets variables."""
     with mock.patch.dict(os.environ):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_ray_is_left(request: pytest.FixtureRequest):
+    """A test that starts one in this process, if only by asking Ray something, would spoil those that come after it."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized() and request.path.parent.name != "slots":  # these share one
+        ray.shutdown()
+        pytest.fail("it has left Ray started")
 
 
 class Server:

@@ -208,7 +208,8 @@ def test_the_finals_of_a_run_are_scored_again_when_they_or_their_sets_have_chang
     """On a scorer in this process, in place of Ray's."""
 
     def spread(todo: Sequence[scoring.Job], source: Any, *_: Any):
-        scorer = scoring._Scorer(source, torch.get_num_threads(), None, trusted())
+        scorer: Any = scoring._Scorer(source, torch.get_num_threads(), None, trusted())
+        scorer._device = CPU  # or Ray would be started, to be asked for it
         yield from ((job, scorer.score(*job)) for job in todo)
 
     monkeypatch.setattr(scoring, "_spread", spread)
