@@ -69,7 +69,7 @@ def run(*commands: Callable[..., None]) -> NoReturn:
             raise
         print(f"raycnn: {fault_words(fault)}, then give the same command again.", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except Exception as error:
+    except Exception as error:  # Ray's are not imported where no command has
         if not _is_loss(error):
             raise
         from raycnn.slots.reasons import reason_of

@@ -74,7 +74,8 @@ def load_weights(network: nn.Module, path: Path, which: Which | None) -> str:
 
     which: None: those that were trained, where there are both. Raises CheckpointError.
     """
-    states = {kind: state for kind in _PLACES for state in _found(_content(path), kind)}
+    content = _content(path)
+    states = {kind: state for kind in _PLACES for state in _found(content, kind)}
     if not states:
         raise CheckpointError(f"{path}: holds no state_dict, nor one under {', '.join(_PLACES['raw'])}. {_SAVE}.")
     if which and which not in states:

@@ -1,6 +1,7 @@
 """A training's state on disk: written atomically, with a digest, the last two kept, read without unpickling anything
 but tensors."""
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from raycnn import models
-from raycnn.digest import BLANK, is_whole, with_digest
+from raycnn.digest import BLANK, MARK, is_whole, with_digest
 from raycnn.errors import CheckpointError, DamagedCheckpoint
-from raycnn.files import MOST_TABLE_BYTES, disk_fault, read_file, replacing
+from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
@@ -122,6 +123,7 @@ def _without_mend(damage: CheckpointError) -> str:
 
 def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     """The checkpoint in one file, its tensors on `device`. Raises CheckpointError, naming the file, if it is none."""
+    content = b""
     try:
         content = read_file(path, MOST_TABLE_BYTES)
         if not is_whole(content):
@@ -147,14 +149,14 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
     except OSError as error:
-        kind = CheckpointError if disk_fault(error) else DamagedCheckpoint
+        kind = DamagedCheckpoint if error.errno in (errno.EINVAL, errno.EFBIG) else CheckpointError  # of read_file
         raise kind(f"{path}: cannot be read ({error.strerror}). {_MEND}") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
     except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same
-        raise DamagedCheckpoint(
-            f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). {_MEND}"
-        ) from error
+        # What has its digest is as it was written: then memory or the device is at fault, and it must not be lost.
+        kind = CheckpointError if MARK.encode() in content or isinstance(error, MemoryError) else DamagedCheckpoint
+        raise kind(f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). {_MEND}") from error
 
 
 def _with_comment(archive: bytes, comment: bytes) -> bytes:

@@ -80,16 +80,28 @@ def test_after_two_torn_checkpoints_a_training_begins_anew_and_says_so(trained: 
     assert notes[0].endswith("). The training begins anew.")
 
 
-def test_a_checkpoint_that_the_disk_does_not_give_is_no_damaged_one(
-    trained: Path, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(
+    trained: Path, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch, number: int
 ):
     def broken(path: Path, most: int) -> bytes:
-        raise OSError(errno.EIO, "Input/output error", str(path))
+        raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(checkpoint, "read_file", broken)
-    with pytest.raises(CheckpointError, match="Input/output error") as raised:
+    with pytest.raises(CheckpointError, match=os.strerror(number)) as raised:
         load(trained, spec)
-    assert disk_fault(raised.value), "or the trial would be judged by it"
+    assert bool(disk_fault(raised.value)) == (number == errno.EIO), "or the trial would be judged by it"
+
+
+def test_a_whole_checkpoint_for_which_there_is_no_memory_is_not_begun_anew(
+    trained: Path, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(CheckpointError):
+        load(trained, spec)
 
 
 def test_a_process_killed_between_the_two_renames_loses_nothing(trained: Path, spec: TrialSpec):
