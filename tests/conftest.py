@@ -20,12 +20,20 @@ def environment_as_before():
 
 
 @pytest.fixture(autouse=True)
-def no_ray_is_left(request: pytest.FixtureRequest):
-    """A test that starts one in this process, if only by asking Ray something, would spoil those that come after it."""
+def no_ray_is_left():
+    """A test that starts one in this process, if only by asking Ray something, would spoil those that come after it.
+
+    What a fixture of the whole session started was there before.
+    """
+
+    def started() -> bool:
+        ray = sys.modules.get("ray")
+        return ray is not None and ray.is_initialized()
+
+    before = started()
     yield
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized() and request.path.parent.name != "slots":  # these share one
-        ray.shutdown()
+    if started() and not before:
+        sys.modules["ray"].shutdown()
         pytest.fail("it has left Ray started")
 
 

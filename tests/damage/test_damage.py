@@ -53,7 +53,13 @@ READ = (
 @pytest.mark.slow
 def test_the_files_of_a_finished_run_under_the_commands_that_read_it(tmp_path: Path):
     commands = ("report", "export", "compare", "reproduce")
-    tried = answers(tmp_path, *options("state", "finished"), *options("file", *READ), *options("command", *commands))
+    tried = answers(
+        tmp_path,
+        *options("state", "finished"),
+        *options("file", *READ),
+        *options("damage", *DAMAGES),
+        *options("command", *commands),
+    )
     assert len(tried) == len(READ) * len(DAMAGES) * len(commands)
 
 
