@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raycnn.reporting.figures import pareto
-from raycnn.reporting.luck import luck_sentences
 from raycnn.reporting.results import Run, Trial
 from raycnn.reporting.score_words import difference_words, estimate_words
+from raycnn.reporting.selection_bias import selection_bias
 from raycnn.reporting.words import objective_words, value_words
 from raycnn.robustness.statistics import Comparison
 from raycnn.robustness.summary import BASELINE, Measure, corruption_measure, models
@@ -56,10 +56,10 @@ def answer(run: Run, every: Sequence[Measure]) -> Answer:
         for place, (measure, pairs) in enumerate(zip(spoken, found, strict=True))
     ]
     sentences.append(_choice(run, trial))
-    sentences += luck_sentences(run, trial, clean)
+    sentences += selection_bias(run, trial, clean)
     sentences += _seed_sentences(spoken, trial.name)
-    verdicts = [_verdict(pairs.get((trial.name, BASELINE))) for pairs in found]
-    return Answer(_headline(trial.name, places, verdicts), (*sentences, *_data_sentences(run)))
+    against = [pairs.get((trial.name, BASELINE)) for pairs in found]
+    return Answer(_headline(trial.name, places, against), (*sentences, *_data_sentences(run)))
 
 
 def _compared(model: str, measure: Measure, pairs: Mapping[tuple[str, str], Comparison], first: bool) -> str:
@@ -75,25 +75,38 @@ def _compared(model: str, measure: Measure, pairs: Mapping[tuple[str, str], Comp
     return f"On {place} {errors}{note}: {difference_words(pairs[model, BASELINE])}."
 
 
-def _verdict(found: Comparison | None) -> str:
-    if found is None:
-        return "unknown"
-    return "none" if not found.real else "more" if found.difference > 0 else "fewer"
+_VERDICTS = {
+    "fewer": "{model} makes fewer errors than the untuned baseline on {places}",
+    "more": "{model} makes more errors than the untuned baseline on {places}",
+    "network fewer": "this one network of {model} makes fewer errors than that of the untuned baseline on {places}",
+    "network more": "this one network of {model} makes more errors than that of the untuned baseline on {places}",
+    "few seeds": "two seeds cannot show a difference{between} on {places}",
+    "none": "no difference{between} was shown on {places}",
+}
 
 
-def _headline(model: str, places: list[str], verdicts: list[str]) -> str:
-    if not verdicts or "unknown" in verdicts:
+def _verdict(found: Comparison) -> str:
+    if not found.differs:
+        return "few seeds" if min(found.seeds) == 2 else "none"
+    direction = "more" if found.difference > 0 else "fewer"
+    return direction if found.real else f"network {direction}"
+
+
+def _headline(model: str, places: Sequence[str], found: Sequence[Comparison | None]) -> str:
+    """found: the comparison with the baseline on each of the places."""
+    verdicts = [_verdict(one) for one in found if one]
+    if not verdicts or len(verdicts) < len(found):
         return f"{model} was scored; there is no baseline to compare it with."
-    on = {v: " and on ".join(p for p, verdict in zip(places, verdicts, strict=True) if verdict == v) for v in verdicts}
-    if set(on) == {"none"}:
-        return f"No difference between {model} and the untuned baseline was shown on {on['none']}."
-    words = {
-        "fewer": "fewer errors than the untuned baseline on {}",
-        "more": "more errors than the untuned baseline on {}",
-    }
-    parts = [words[verdict].format(on[verdict]) for verdict in words if verdict in on]
-    rest = f"; no difference was shown on {on['none']}" if "none" in on else ""
-    return f"{model} makes {', and '.join(parts)}{rest}."
+    clauses = []
+    for verdict, words in _VERDICTS.items():
+        on = [place for place, of_place in zip(places, verdicts, strict=True) if of_place == verdict]
+        if on:
+            between = "" if clauses else f" between {model} and the untuned baseline"
+            clauses.append(words.format(model=model, places=" and on ".join(on), between=between))
+    if any(verdict.startswith("network") for verdict in verdicts):
+        clauses.append("one training each does not show whether their settings differ")
+    text = "; ".join(clauses)
+    return (text if text.startswith(model) else f"{text[0].upper()}{text[1:]}") + "."
 
 
 def _choice(run: Run, trial: Trial) -> str:
@@ -111,7 +124,9 @@ def _seed_sentences(spoken: Sequence[Measure], model: str) -> list[str]:
     if fewest == 1:
         return ["One seed has no spread: whether another would say the same is unknown."]
     if fewest == 2:
-        return ["Two seeds are very few: only large differences stand out from chance, and the spreads are vague."]
+        return [
+            "Two seeds are very few: only large differences stand out from chance. Give finals.seeds three or more."
+        ]
     return []
 
 

@@ -45,7 +45,7 @@ def corruption_errors(outcomes: Outcomes, of: str, models: list[str]) -> go.Figu
             of_severities = [t for (n, severity), t in cells.items() if n == name and view in ("mean", str(severity))]
             complete = set.intersection(*map(set, of_severities)) if of_severities else set()
             means = {key: np.mean([trainings[key] for trainings in of_severities], axis=0) for key in complete}
-            values[name] = {model: estimate(samples) for model, samples in by_model(means).items()}
+            values[name] = {model: estimate(samples, share=True) for model, samples in by_model(means).items()}
         _add_rows(figure, order, values, models, view, visible=view == "mean")
     return figure
 
@@ -53,7 +53,7 @@ def corruption_errors(outcomes: Outcomes, of: str, models: list[str]) -> go.Figu
 def flip_probabilities(outcomes: Outcomes, models: list[str]) -> go.Figure:
     """As `corruption_errors`, for the perturbations of CIFAR-10-P; those of the mean come first."""
     values: Values = {
-        name: {model: estimate(samples) for model, samples in by_model(trainings).items()}
+        name: {model: estimate(samples, share=True) for model, samples in by_model(trainings).items()}
         for (of, name, _, kind), trainings in outcomes.items()
         if of == "cifar-10-p" and kind == "flips"
     }
@@ -74,7 +74,7 @@ def under_attack(outcomes: Outcomes, attack: str, models: list[str]) -> go.Figur
         if of == attack and kind == "wrong":
             strength = float(name.removeprefix("eps=")) * 255
             for model, samples in by_model(trainings).items():
-                points.setdefault(model, {})[strength] = estimate(samples)
+                points.setdefault(model, {})[strength] = estimate(samples, share=True)
     for model in [model for model in models if model in points]:
         found = sorted(points[model].items())
         color, symbol = model_style(model, models)

@@ -19,22 +19,29 @@ def interval_words(of: Estimate, share: bool = True) -> str:
 
 def difference_words(of: Comparison) -> str:
     """In percentage points with the 95 % interval: "0.77 points fewer, 95 % interval 0.59 to 0.94, p = 0.002"."""
-    if not of.real:
-        return f"no difference shown, 95 % interval {_signed(of.low)} to {_signed(of.high)} points, {p_words(of)}"
+    if not of.differs:
+        return f"{_not_shown(of)}, 95 % interval {_signed(of.low)} to {_signed(of.high)} points, {p_words(of)}"
     more = "more" if of.difference > 0 else "fewer"
     low, high = sorted((abs(of.low) * 100, abs(of.high) * 100))
-    return f"{abs(of.difference) * 100:.2f} points {more}, 95 % interval {low:.2f} to {high:.2f}, {p_words(of)}"
+    of_what = "" if of.real else ", of these two networks"
+    return (
+        f"{abs(of.difference) * 100:.2f} points {more}{of_what}, 95 % interval {low:.2f} to {high:.2f}, {p_words(of)}"
+    )
 
 
 def difference_short(of: Comparison, share: bool = True) -> str:
     """For a table's cell: "−0.77 (−0.94 to −0.59)"."""
     difference, low, high = (_signed(value, share) for value in (of.difference, of.low, of.high))
     words = f"{difference} ({low} to {high})"
-    return words if of.real else f"{words}: {'single trainings' if of.differs else 'no difference shown'}"
+    return words if of.real else f"{words}: {'single trainings' if of.differs else _not_shown(of)}"
+
+
+def _not_shown(of: Comparison) -> str:
+    return "two seeds cannot show a difference" if min(of.seeds) == 2 else "no difference shown"
 
 
 def p_words(of: Comparison) -> str:
-    """Corrected: "p = 0.02"; the smallest that resampling can tell is "p < 0.001"."""
+    """Corrected: "p = 0.02", or "p < 0.001"."""
     return "p < 0.001" if of.holm < 0.001 else f"p = {of.holm:.2g}"
 
 
@@ -45,7 +52,7 @@ def _signed(value: float, share: bool = True) -> str:
 
 def verdict(measure: Measure) -> str:
     """Of every pair of models, which is the lower one, or that nothing was shown."""
-    real, networks, rest = [], [], []
+    real, networks, few, rest = [], [], [], []
     for (ours, theirs), found in measure.pairs.items():
         lower, higher = (ours, theirs) if found.difference < 0 else (theirs, ours)
         size = abs(found.difference)
@@ -56,11 +63,13 @@ def verdict(measure: Measure) -> str:
         elif found.differs:
             networks.append(words)
         else:
-            rest.append(f"{ours} and {theirs} ({p_words(found)})")
+            (few if min(found.seeds) == 2 else rest).append(f"{ours} and {theirs} ({p_words(found)})")
     sentences = [f"{'; '.join(real)}."] if real else []
     if networks:
         of_networks = "so much of these networks; of how they were trained, single trainings show nothing"
         sentences.append(f"{'; '.join(networks)}: {of_networks}.")
+    if few:
+        sentences.append(f"Two seeds cannot show a difference between {', '.join(few)}.")
     if rest:
         sentences.append(f"No difference shown between {', '.join(rest)}.")
     return " ".join(sentences)

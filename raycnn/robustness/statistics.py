@@ -1,12 +1,12 @@
 """How sure a number is, and which differences are real: intervals and paired tests over images and seeds.
 
-A score has two kinds of chance in it: which images the test set happens to hold, and which seeds the trainings had.
-Images are many and shared by all models, so they are resampled, all models at once (Efron's bootstrap). Seeds are few:
-three values cannot be resampled to an honest interval, so the mean over seeds is given Student's t instead (Welch's
-for a difference: Welch 1947, Biometrika 34). One number comes of both: the resampled value plus the drawn one.
+A score has two kinds of chance in it: which images the test set happens to hold, and which seeds the trainings had. All
+models are scored on the same images, so what images add to a difference is the variance of the paired difference.
+Seeds are few, so what they add is given Student's t (Welch's for a difference: Welch 1947, Biometrika 34). The error of
+a number is the sum of both, and its distribution is that of the sum (as in the solution of Behrens and Fisher).
 
 `samples` throughout: (seeds, images) or (seeds, images, parts), a model's outcome on each image, such as 1 where it is
-wrong. A statistic takes means over images, (…) or (…, parts), to values, (…).
+wrong. A statistic takes means over images, (…) or (…, parts), to values, (…). `share`: outcomes are 0, 1 or between.
 """
 
 import dataclasses
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
-REPLICATES = 4000
 LEVEL = 0.95
+REPLICATES = 4000  # of the images, for statistics that are no plain means
 _SEED = 0  # of the resampling: a report made twice says the same
 _BLOCK = 100  # replicates at once
 _KEPT_IMAGES = 50_000  # of which weights take 200 MB; those of more are drawn again each time
+_NODES = (np.arange(2000) + 0.5) / 2000  # of Student's t, where two errors are added
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -77,49 +78,62 @@ def itself(means: np.ndarray) -> np.ndarray:
     return means
 
 
-def estimate(samples: np.ndarray, statistic: Statistic = itself) -> Estimate:
-    """The value of one model: the statistic of each seed's training, averaged over seeds."""
+def estimate(samples: np.ndarray, statistic: Statistic = itself, share: bool = False) -> Estimate:
+    """The value of one model: the statistic of each seed's training, averaged over seeds.
+
+    Of shares, what images add is Wilson's interval (Wilson 1927, JASA 22) of as many independent images as have this
+    variance, and both ends lie in [0, 1]: it has a width also where all images or none are wrong.
+    """
     seeds, images = samples.shape[:2]
-    of_seeds = statistic(samples.mean(axis=1, dtype=np.float64))
-    drawn = np.concatenate([statistic(block) for block in _resampled(samples)])
-    deviation = float(of_seeds.std(ddof=1)) if seeds > 1 else None
+    of_seeds, covariance = _measured([samples], statistic)
+    side = _side(of_seeds, covariance)
     value = float(of_seeds.mean())
-    errors = _errors(drawn.mean(axis=1), [drawn], [of_seeds])
-    low, high = value + _ends(errors)
+    variance = _of_images(float(covariance.mean()), [side])
+    if share:
+        widths = [abs(value - end) / _normal_width() for end in _wilson(value, variance, images)]
+    else:
+        widths = [np.sqrt(variance)] * 2
+    low, high = (
+        value + sign * _Error(width, images, [side]).half_width() for sign, width in zip((-1, 1), widths, strict=True)
+    )
+    if share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    deviation = float(of_seeds.std(ddof=1)) if seeds > 1 else None
     return Estimate(value, deviation, float(low), float(high), seeds, images)
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic = itself) -> Comparison:
+def compare(ours: np.ndarray, theirs: np.ndarray, statistic: Statistic = itself, share: bool = False) -> Comparison:
     """Ours minus theirs. samples of both: on the same images in the same order; seeds need not be as many.
 
     Raises ValueError where the images are not as many.
     """
-    return _compared(ours, theirs, statistic, np.subtract, nothing=0.0)
+    found = contrast([ours, theirs], [1, -1], statistic, share)
+    return dataclasses.replace(found, seeds=(len(ours), len(theirs)))
 
 
-def contrast(cells: Sequence[np.ndarray], weights: Sequence[float], statistic: Statistic = itself) -> Comparison:
+def contrast(
+    cells: Sequence[np.ndarray], weights: Sequence[float], statistic: Statistic = itself, share: bool = False
+) -> Comparison:
     """A weighted sum of models' values, such as an effect of a factorial experiment; 0 where there is no effect.
 
     cells: samples of each model, all on the same images. weights: one for each, summing to 0. seeds of the result: the
-    fewest and the most. Raises ValueError where the images are not as many.
+    fewest and the most. Of shares, one more image is thought of that tells the models apart, so that no interval is
+    without a width. Raises ValueError where the images are not as many.
     """
-    images = {samples.shape[1] for samples in cells}
-    if len(images) > 1:
-        raise ValueError(f"models are compared on the same images, got {sorted(images)}")
-    of_seeds = [
-        weight * statistic(samples.mean(axis=1, dtype=np.float64))
-        for samples, weight in zip(cells, weights, strict=True)
-    ]
-    drawn = [
-        weight * np.concatenate([statistic(block) for block in _resampled(samples)])
-        for samples, weight in zip(cells, weights, strict=True)
-    ]
-    value = float(sum(values.mean() for values in of_seeds))
-    errors = _errors(np.sum([by_seed.mean(axis=1) for by_seed in drawn], axis=0), drawn, of_seeds)
-    low, high = value + _ends(errors)
-    p = _two_sided(value + errors, 0.0)
+    images = _same_images(cells)
     counts = [len(samples) for samples in cells]
-    return Comparison(value, float(low), float(high), p, p, (min(counts), max(counts)), images.pop())
+    of_seeds, covariance = _measured(cells, statistic)
+    each = np.repeat([weight / count for weight, count in zip(weights, counts, strict=True)], counts)
+    ends = np.cumsum(counts)
+    sides = [
+        _side(of_seeds[end - count : end], covariance[end - count : end, end - count : end], weight)
+        for end, count, weight in zip(ends, counts, weights, strict=True)
+    ]
+    variance = _of_images(float(each @ covariance @ each), sides)
+    if share:
+        variance += float(np.square(weights).sum()) / 2 / images**2
+    error = _Error(np.sqrt(variance), images, sides)
+    return _compared(float(each @ of_seeds), error, 0.0, (min(counts), max(counts)), images)
 
 
 def compare_ratio(
@@ -129,7 +143,21 @@ def compare_ratio(
 
     ratio: takes both models' means over images, (…, parts) each, to values, (…).
     """
-    return _compared(ours, theirs, itself, ratio, nothing=1.0)
+    images = _same_images([ours, theirs])
+    a, b = (samples.mean(axis=1, dtype=np.float64) for samples in (ours, theirs))
+    drawn: list[list[np.ndarray]] = [[], []]  # each of ours against the mean of theirs, and the other way
+    for x, y in zip(_resampled(ours), _resampled(theirs), strict=True):
+        drawn[0].append(ratio(x, y.mean(axis=1, keepdims=True)))
+        drawn[1].append(ratio(x.mean(axis=1, keepdims=True), y))
+    of_ours, of_theirs = (np.concatenate(blocks) for blocks in drawn)
+    values = ratio(a, b.mean(axis=0)[None])
+    sides = [
+        _side(values, _covariance(of_ours.T)),
+        _side(ratio(a.mean(axis=0)[None], b), _covariance(of_theirs.T)),
+    ]
+    variance = _of_images(float(of_ours.mean(axis=1).var()), sides)
+    error = _Error(np.sqrt(variance), images, sides)
+    return _compared(float(values.mean()), error, 1.0, (len(ours), len(theirs)), images)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -144,83 +172,107 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return found
 
 
-def _compared(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    statistic: Statistic,
-    between: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    nothing: float,
-) -> Comparison:
-    """`between` takes the statistics of both models, (…, seeds) or (…, seeds, parts)."""
-    if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"models are compared on the same images, got {ours.shape[1]} and {theirs.shape[1]}")
-    a, b = (statistic(samples.mean(axis=1, dtype=np.float64)) for samples in (ours, theirs))
-    # Each of ours against the mean of theirs, and the mean of ours against each of theirs.
-    of_seeds = [between(a, b.mean(axis=0)[None]), between(a.mean(axis=0)[None], b)]
-    value = float(of_seeds[0].mean())
-    drawn: list[list[np.ndarray]] = [[], []]
-    for x, y in zip(_resampled(ours), _resampled(theirs), strict=True):
-        x, y = statistic(x), statistic(y)
-        drawn[0].append(between(x, y.mean(axis=1, keepdims=True)))
-        drawn[1].append(between(x.mean(axis=1, keepdims=True), y))
-    of_ours, of_theirs = (np.concatenate(blocks) for blocks in drawn)
-    errors = _errors(of_ours.mean(axis=1), [of_ours, of_theirs], of_seeds)
-    low, high = value + _ends(errors)
-    p = _two_sided(value + errors, nothing)
-    return Comparison(value, float(low), float(high), p, p, (len(ours), len(theirs)), ours.shape[1])
+def _same_images(cells: Sequence[np.ndarray]) -> int:
+    counts = [samples.shape[1] for samples in cells]
+    if len(set(counts)) > 1:
+        raise ValueError(f"models are compared on the same images, got {' and '.join(map(str, counts))}")
+    return counts[0]
 
 
-def _two_sided(values: np.ndarray, nothing: float) -> float:
-    beyond = min((values <= nothing).sum(), (values >= nothing).sum())
-    return float(min(1.0, 2 * (beyond + 1) / (len(values) + 1)))
+def _measured(cells: Sequence[np.ndarray], statistic: Statistic) -> tuple[np.ndarray, np.ndarray]:
+    """The values of all seeds of all models in a row, (n,), and their covariance by the choice of images, (n, n)."""
+    of_seeds = np.concatenate([statistic(samples.mean(axis=1, dtype=np.float64)) for samples in cells])
+    if statistic is itself:
+        rows = np.concatenate(cells).astype(np.float64)
+        return of_seeds, _covariance(rows) / rows.shape[1]
+    drawn = [np.concatenate([statistic(block) for block in _resampled(samples)]) for samples in cells]
+    return of_seeds, _covariance(np.concatenate(drawn, axis=1).T)
 
 
-def _ends(errors: np.ndarray) -> np.ndarray:
-    return np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    return np.atleast_2d(np.cov(rows, ddof=min(1, rows.shape[1] - 1)))
 
 
-def _errors(drawn: np.ndarray, by_seed: Sequence[np.ndarray], of_seeds: Sequence[np.ndarray]) -> np.ndarray:
-    """Draws of how far a value lies from the truth, (replicates,).
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What one model adds to the variance of a number, by its mean over seeds.
 
-    drawn: the value in each replicate of the images. by_seed: the same for each seed, (replicates, seeds), and
-    of_seeds: what was measured of each, (seeds,); a pair for each model.
+    own: by images, what each seed has for itself: what replicates of different seeds do not share. shown: by seeds,
+    after their deviation, which holds `own`. freedom: degrees of freedom of `shown`.
     """
-    # Moved to 0: statistics that are no plain means, such as a calibration error, grow by resampling.
-    errors = drawn - drawn.mean()
-    spread = errors.var()
-    # What a single training does to single images varies with the images and with the seeds: it must count once. The
-    # seeds' deviation holds it, so it is taken from the images' part: there, it is what replicates of different seeds
-    # do not share.
-    twice = sum(_not_shared(replicates) for replicates in by_seed)
-    if spread > 0:
-        errors *= np.sqrt(max(spread - twice, 0.0) / spread)
-    return errors + _student(of_seeds, len(errors))
+
+    own: float
+    shown: float
+    freedom: int
 
 
-def _not_shared(by_seed: np.ndarray) -> float:
-    """The part of the variance of the mean over seeds, (replicates, seeds), that the seeds have each for itself."""
-    seeds = by_seed.shape[1]
+def _side(of_seeds: np.ndarray, covariance: np.ndarray, weight: float = 1.0) -> _Side:
+    """of_seeds: (seeds,). covariance: of them by the choice of images, (seeds, seeds)."""
+    seeds = len(of_seeds)
     if seeds < 2:
-        return 0.0
-    covariance = np.cov(by_seed, rowvar=False)
+        return _Side(0.0, 0.0, 0)
     own = np.trace(covariance) / seeds
     shared = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
-    return float(max(own - shared, 0.0)) / seeds
+    scale = weight**2 / seeds
+    return _Side(scale * max(own - shared, 0.0), scale * float(of_seeds.var(ddof=1)), seeds - 1)
 
 
-def _student(of_seeds: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """`count` draws of the error of a sum of means over seeds; zeros where no side has two seeds.
+def _of_images(variance: float, sides: Sequence[_Side]) -> float:
+    """What is left for images, of the variance by images, once the seeds' deviation is counted beside it.
 
-    Quantiles of Student's t in random order, not draws of it: with so few degrees of freedom, draws would be rough.
+    What a single training does to single images is in both, and must count once. At most what the seeds show is taken
+    away: where they happen to agree, the images still vary.
     """
-    sides = [values for values in of_seeds if len(values) > 1]
-    variances = [float(values.var(ddof=1)) / len(values) for values in sides]
-    total = sum(variances)
-    if total <= 0:
-        return np.zeros(count)
-    freedom = total**2 / sum(v**2 / (len(values) - 1) for v, values in zip(variances, sides, strict=True))
-    quantiles = stats.t.ppf((np.arange(count) + 0.5) / count, freedom)
-    return np.sqrt(total) * np.random.default_rng([_SEED, 1]).permutation(quantiles)
+    twice = min(sum(side.own for side in sides), sum(side.shown for side in sides))
+    return max(variance - twice, 0.0)
+
+
+class _Error:
+    """How far a number lies from the truth: an error by images plus one by seeds, each a scale times Student's t."""
+
+    def __init__(self, of_images: float, images: int, sides: Sequence[_Side]) -> None:
+        """of_images: standard deviation by the choice of images."""
+        shown = sum(side.shown for side in sides)
+        parts = sum(side.shown**2 / side.freedom for side in sides if side.freedom)
+        by_images = (of_images, max(images - 1, 1))
+        by_seeds = (float(np.sqrt(shown)), shown**2 / parts if parts > 0 else 1.0)
+        (small, freedom), self._large = sorted([by_images, by_seeds])
+        self._small = small * stats.t.ppf(_NODES, freedom)
+        # In 2.5 % of cases one of both errors exceeds its own distance, so their sum exceeds the two together seldomer.
+        self._most = sum(scale * stats.t.isf((1 - LEVEL) / 4, freedom) for scale, freedom in (by_images, by_seeds))
+
+    def beyond(self, distance: float) -> float:
+        """The probability of an error larger than `distance`, on either side. Without any error: 1 at 0, else 0."""
+        scale, freedom = self._large
+        if not scale:
+            return float(np.isclose(distance, 0, atol=1e-12))
+        return float(2 * stats.t.sf((abs(distance) - self._small) / scale, freedom).mean())
+
+    def half_width(self) -> float:
+        """The distance that is exceeded in 5 % of cases."""
+        if not self._most:
+            return 0.0
+        return float(optimize.brentq(lambda distance: self.beyond(distance) - (1 - LEVEL), 0, self._most))
+
+
+def _compared(value: float, error: _Error, nothing: float, seeds: tuple[int, int], images: int) -> Comparison:
+    half, p = error.half_width(), min(1.0, error.beyond(value - nothing))
+    return Comparison(value, value - half, value + half, p, p, seeds, images)
+
+
+def _wilson(share: float, variance: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that has this variance; of 0 and 1, as of so many images."""
+    spread = share * (1 - share)
+    of_one = variance / spread if spread else 1 / images  # 1 / the independent images
+    z = _normal_width()
+    scale = 1 + z**2 * of_one
+    centre = (share + z**2 * of_one / 2) / scale
+    half = z / scale * np.sqrt(spread * of_one + (z * of_one / 2) ** 2)
+    return centre - half, centre + half
+
+
+def _normal_width() -> float:
+    return float(stats.norm.isf((1 - LEVEL) / 2))
 
 
 def _resampled(samples: np.ndarray) -> Iterator[np.ndarray]:

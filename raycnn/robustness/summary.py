@@ -44,7 +44,7 @@ class Measure:
     kind: clean, subset (those test images that were corrupted), corruption, relative (to AlexNet's errors), adapted,
     flips, ranking, attack or calibration. key: its name in the design.
     samples: model -> (seeds, images) or (seeds, images, parts).
-    share: whether it is a fraction of 1, to be printed in percent.
+    share: whether it is printed in percent: a fraction of 1, or of AlexNet's errors.
     """
 
     kind: str
@@ -59,14 +59,17 @@ class Measure:
         """Images, or videos, that each value rests on."""
         return next(iter(self.samples.values())).shape[1]
 
+    @property
+    def bounded(self) -> bool:
+        """Whether it lies in [0, 1]."""
+        return self.share and self.kind != "relative"
+
     def estimate(self, model: str) -> Estimate:
-        """The interval ends where such numbers do: all are at least 0, and shares at most 1."""
-        of = estimate(self.samples[model], self.statistic)
-        most = 1.0 if self.share and self.kind != "relative" else of.high
-        return replace(of, low=max(of.low, 0.0), high=min(of.high, most))
+        of = estimate(self.samples[model], self.statistic, self.bounded)
+        return replace(of, low=max(of.low, 0.0))  # no such number is below it
 
     def compare(self, ours: str, theirs: str) -> Comparison:
-        return compare(self.samples[ours], self.samples[theirs], self.statistic)
+        return compare(self.samples[ours], self.samples[theirs], self.statistic, self.bounded)
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Comparison]:

@@ -204,7 +204,8 @@ def effects(folder: Path) -> list[tuple[Measure, dict[str, Comparison]]]:
         raw = []
         for subset in subsets:
             signs = [(-1) ** sum(factor not in on[name] for factor in subset) for name in names]
-            raw.append(contrast(values, [sign / 2 ** (len(factors) - 1) for sign in signs], measure.statistic))
+            weights = [sign / 2 ** (len(factors) - 1) for sign in signs]
+            raw.append(contrast(values, weights, measure.statistic, measure.bounded))
         words = [" x ".join(subset) for subset in subsets]
         found.append((measure, dict(zip(words, corrected(raw), strict=True))))
     rows = [

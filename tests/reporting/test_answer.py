@@ -72,9 +72,30 @@ def test_overlap_is_no_difference(run):
 
 def test_two_seeds_are_called_few_and_one_none(run):
     assert "Two seeds are very few" in told(with_errors(run, [50, 51], [60, 61]))[1]
-    headline, text = told(with_errors(run, [50], [100]))
-    assert headline.startswith("No difference")
+    headline, text = told(with_errors(run, [50], [50]))
+    assert headline.startswith("No difference between")
     assert "One seed has no spread" in text
+
+
+def test_of_one_seed_that_differs_the_networks_are_told_and_the_settings_left_open(run):
+    name = chosen_trial(run).name  # pyright: ignore[reportOptionalMemberAccess]
+    headline, text = told(with_errors(run, [50], [100]))
+    assert headline == (
+        f"This one network of {name} makes fewer errors than that of the untuned baseline on clean images; one "
+        "training each does not show whether their settings differ."
+    )
+    assert "5.00 points fewer, of these two networks, 95 % interval 3." in text
+    assert "p < 0.001" in text
+
+
+def test_two_seeds_that_do_not_show_a_difference_are_said_to_be_too_few(run):
+    headline, text = told(with_errors(run, [50, 58], [55, 60]))
+    assert headline.startswith("Two seeds cannot show a difference between")
+    assert "two seeds cannot show a difference, 95 % interval −" in text
+
+
+def test_two_seeds_can_show_a_large_difference(run):
+    assert "makes fewer errors" in told(with_errors(run, [50, 51], [80, 81]))[0]
 
 
 def test_clean_and_corrupted_images_are_told_apart(run):

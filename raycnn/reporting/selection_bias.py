@@ -1,4 +1,4 @@
-"""How much of the best value is luck: what it owes to having been picked by it."""
+"""How much of the best value is selection bias: what it owes to having been picked by that very value."""
 
 import statistics
 
@@ -7,7 +7,7 @@ from raycnn.reporting.words import objective_words
 from raycnn.robustness.summary import BASELINE, Measure
 
 
-def luck_sentences(run: Run, trial: Trial, clean: Measure | None) -> list[str]:
+def selection_bias(run: Run, trial: Trial, clean: Measure | None) -> list[str]:
     """Sentences for the answer; none where nothing can be said.
 
     From repeats: the setting that is the best by one training of each, seen by the others. From finals: by how much the
@@ -15,21 +15,24 @@ def luck_sentences(run: Run, trial: Trial, clean: Measure | None) -> list[str]:
     """
     sentences = []
     objective = run.objectives[0]
-    luck = picked_by_one(run, objective)
-    if luck is not None:
-        gap, count = luck
-        size = _points(gap) if objective.endswith("_error") else f"{gap:+.3g}"
+    if gaps := picked_by_one(run, objective):
+        mean, low, high = (
+            _points(gap) if objective.endswith("_error") else f"{gap:+.3g}"
+            for gap in (statistics.fmean(gaps), min(gaps), max(gaps))
+        )
         sentences.append(
-            f"Of {count} settings with several trainings, the best by one training has a {objective_words(objective)} "
-            f"that its other trainings miss by {size} on average: so much is luck."
+            f"The setting that is the best by one training of each has a {objective_words(objective)} that its other "
+            f"trainings miss by {mean} on average ({low} to {high}, picking by {len(gaps)} trainings in turn): so much "
+            "is selection bias."
         )
     ahead = _ahead(run, trial)
-    if ahead is not None and clean and {trial.name, BASELINE} <= clean.samples.keys():
-        kept = clean.estimate(BASELINE).value - clean.estimate(trial.name).value
+    if ahead is not None and clean and (found := clean.pairs.get((trial.name, BASELINE))):
+        kept = found.mirrored
         sentences.append(
-            f"In validation {trial.name} was {_points(ahead)} ahead of the baseline, on clean test images it is "
-            f"{_points(kept)}: being picked from {len(run.of_state('COMPLETE'))} trials flattered it by "
-            f"{_points(ahead - kept)}."
+            f"In validation {trial.name} was {_points(ahead)} ahead of the baseline; on clean test images it is "
+            f"{_points(kept.difference)} (95 % interval {_points(kept.low)} to {_points(kept.high)}). The first is no "
+            f"estimate of the second: it was picked by the first from {len(run.of_state('COMPLETE'))} trials (selection "
+            "bias), and finals train on the validation images, too."
         )
     return sentences
 
@@ -38,21 +41,24 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:+.2f} points".replace("-", "\N{MINUS SIGN}")
 
 
-def picked_by_one(run: Run, objective: str) -> tuple[float, int] | None:
-    """(mean gap, settings): for each training in turn, the best setting by it, its other trainings minus this one."""
+def picked_by_one(run: Run, objective: str) -> list[float]:
+    """For each training in turn, of the best setting by it: the mean of its other trainings minus this one.
+
+    Empty where fewer than two settings have several trainings.
+    """
     settings = [
         [one[objective] for one in trial.repeats]
         for trial in run.of_state("COMPLETE")
         if len(trial.repeats) > 1 and all(objective in one for one in trial.repeats)
     ]
     if len(settings) < 2:
-        return None
+        return []
     gaps = []
     for turn in range(min(map(len, settings))):
         best = min(settings, key=lambda values, turn=turn: values[turn])
         others = [value for place, value in enumerate(best) if place != turn]
         gaps.append(statistics.fmean(others) - best[turn])
-    return statistics.fmean(gaps), len(settings)
+    return gaps
 
 
 def _ahead(run: Run, trial: Trial) -> float | None:
