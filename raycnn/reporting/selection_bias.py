@@ -31,7 +31,7 @@ def selection_bias(run: Run, trial: Trial, clean: Measure | None) -> list[str]:
         sentences.append(
             f"In validation {trial.name} was {_points(ahead)} ahead of the baseline; on clean test images it is "
             f"{_points(kept.difference)} (95 % interval {_points(kept.low)} to {_points(kept.high)}). The first is no "
-            f"estimate of the second: it was picked by the first from {len(run.of_state('COMPLETE'))} trials (selection "
+            f"estimate of the second: of {len(run.of_state('COMPLETE'))} trials it was picked by the first (selection "
             "bias), and finals train on the validation images, too."
         )
     return sentences

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -239,7 +240,7 @@ class _Error:
         (small, freedom), self._large = sorted([by_images, by_seeds])
         self._small = small * stats.t.ppf(_NODES, freedom)
         # In 2.5 % of cases one of both errors exceeds its own distance, so their sum exceeds the two together seldomer.
-        self._most = sum(scale * stats.t.isf((1 - LEVEL) / 4, freedom) for scale, freedom in (by_images, by_seeds))
+        self._most = sum(float(s * stats.t.isf((1 - LEVEL) / 4, freedom)) for s, freedom in (by_images, by_seeds))
 
     def beyond(self, distance: float) -> float:
         """The probability of an error larger than `distance`, on either side. Without any error: 1 at 0, else 0."""
@@ -252,7 +253,10 @@ class _Error:
         """The distance that is exceeded in 5 % of cases."""
         if not self._most:
             return 0.0
-        return float(optimize.brentq(lambda distance: self.beyond(distance) - (1 - LEVEL), 0, self._most))
+        found: Any = optimize.brentq(
+            lambda distance: self.beyond(distance) - (1 - LEVEL), 0, self._most, xtol=1e-7 * self._most
+        )
+        return float(found)
 
 
 def _compared(value: float, error: _Error, nothing: float, seeds: tuple[int, int], images: int) -> Comparison:

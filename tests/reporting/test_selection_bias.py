@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raycnn.reporting.selection_bias import picked_by_one, selection_bias
 from raycnn.reporting.results import Run, read_run
+from raycnn.reporting.selection_bias import picked_by_one, selection_bias
 from raycnn.robustness.summary import Measure
 
 CLEAN = "val/clean_error"
@@ -56,7 +56,7 @@ def test_what_was_ahead_in_validation_is_held_against_test_images(run):
     # Three images of 100 differ, and one more is thought of: 0.03 ± 1.984 sqrt((0.03 - 0.03^2) / 99 + 1 / 100^2).
     assert sentence == (
         f"In validation {trial.name} was +4.00 points ahead of the baseline; on clean test images it is +3.00 points "
-        "(95 % interval −0.94 points to +6.94 points). The first is no estimate of the second: it was picked by the "
-        "first from 2 trials (selection bias), and finals train on the validation images, too."
+        "(95 % interval −0.94 points to +6.94 points). The first is no estimate of the second: of 2 trials it was "
+        "picked by the first (selection bias), and finals train on the validation images, too."
     )
     assert selection_bias(run, trial, None) == []

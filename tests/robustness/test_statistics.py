@@ -164,3 +164,51 @@ def test_effects_of_a_factorial_are_those_that_were_put_in():
     assert found["b"].difference == pytest.approx(-0.1 + 0.1, abs=0.01)
     assert found["a and b"].difference == pytest.approx(0.1, abs=0.01)
     assert [found[name].real for name in effects] == [True, False, True]
+
+
+def _rows(*wrong: range, images: int) -> np.ndarray:
+    """A training for each range, which errs on the images of it."""
+    return np.array([[image in of_seed for image in range(images)] for of_seed in wrong], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "images"),
+    [
+        # Each seed is right on one image, each on another one; the others are right on none.
+        (1 - _rows(range(1), range(1, 2), range(2, 3), images=1000), np.ones((3, 1000)), 1000),
+        (_rows(range(10), range(5, 15), images=40), _rows(range(20, 31), range(25, 36), images=40), 40),
+    ],
+    ids=["999 of 1,000 against all", "10 of 40 against 11"],
+)
+def test_seeds_that_happen_to_agree_do_not_make_chance_of_the_images_a_difference(ours, theirs, images):
+    found = compare(ours, theirs, share=True)
+    assert not found.differs
+    assert found.low < 0 < found.high
+    assert found.high - found.low > 1 / images
+
+
+def test_all_or_nothing_wrong_has_an_interval_within_0_and_1():
+    none = estimate(np.zeros((3, 1000)), share=True)
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(1.96**2 / (1000 + 1.96**2), rel=0.01)  # Wilson's, of 0 in 1,000
+    every = estimate(np.ones((1, 1000)), share=True)
+    assert (every.low, every.high) == (pytest.approx(1 - none.high, rel=1e-6), 1)
+    both = compare(np.ones((3, 1000)), np.ones((3, 1000)), share=True)
+    assert both.p == pytest.approx(1)
+    assert both.low == pytest.approx(-1.96 / 1000, rel=0.01)  # as if one image more told them apart
+
+
+def test_an_interval_of_few_images_and_seeds_far_apart_stays_within_0_and_1():
+    found = estimate(_rows(range(9), range(1), images=10), share=True)
+    assert (found.low, found.high) == (0, 1)
+
+
+def test_two_seeds_near_saturation_seldom_show_what_is_not_there():
+    random = np.random.default_rng(0)
+    families = 200
+    shown = 0
+    for _ in range(families):
+        wrong = (random.random((4, 2, 1000)) < 0.998).astype(np.float32)
+        pairs = [compare(wrong[a], wrong[b], share=True) for a in range(4) for b in range(a)]
+        shown += any(one.real for one in corrected(pairs))
+    assert shown / families <= 0.055  # 0.13 to 0.15 where all that seeds might share was taken from the images' part
