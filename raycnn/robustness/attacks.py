@@ -1,6 +1,7 @@
 """Adversarial images: how the error grows with the distance that an attacker may move each channel value."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from raycnn.robustness.evaluate import Models, default_batch_size, on_device
 from raycnn.robustness.results import Row, Scored
+from raycnn.training.memory import ByMemory
 
 EPSILONS = (0.0, 0.01, 0.02, 8 / 255, 0.05, 0.1)
 """Distances as fractions of the pixel range. 8/255 is the usual one for CIFAR-10 (Madry et al. 2018,
@@ -102,17 +104,37 @@ def _score(
     for model in models.values():
         model.to(device).eval()
     generator = torch.Generator().manual_seed(seed)
-    for begin in range(0, len(images), size):
-        batch = on_device(images[begin : begin + size], device).float() / 255
-        noise = (2 * torch.rand(batch.shape, generator=generator) - 1).to(device)
-        for key, model in models.items():
-            wrong[key].append(attack(model, batch, targets[begin : begin + size], noise))
+    sizes = {key: ByMemory() for key in models}
+    with _parameters_without_gradients(models.values()):
+        for begin in range(0, len(images), size):
+            batch, wanted = on_device(images[begin : begin + size], device).float() / 255, targets[begin : begin + size]
+            noise = (2 * torch.rand(batch.shape, generator=generator) - 1).to(device, memory_format=torch.channels_last)
+            for key, model in models.items():
+                wrong[key] += sizes[key].parts(
+                    len(batch),
+                    lambda a, b, model=model, batch=batch, wanted=wanted, noise=noise: attack(
+                        model, batch[a:b], wanted[a:b], noise[a:b]
+                    ),
+                )
     found = []
     for key, batches in wrong.items():
         for epsilon, one in zip(epsilons, torch.cat(batches, dim=1).cpu().numpy(), strict=True):
             row = Row(*key, set_name, epsilon_name(epsilon), None, len(labels), int(one.sum()))
             found.append(Scored(row, {"wrong": one}))
     return found
+
+
+@contextlib.contextmanager
+def _parameters_without_gradients(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Else layers keep their inputs for them, which is most of an attack's memory."""
+    changed = [one for model in models for one in model.parameters() if one.requires_grad]
+    for one in changed:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one in changed:
+            one.requires_grad_(True)
 
 
 def _wrong(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -20,12 +20,14 @@ from raycnn.robustness.metrics import (
     rms_calibration_error,
 )
 from raycnn.robustness.results import Key, Row, Scored
+from raycnn.training.memory import ByMemory
 from raycnn.training.precision import autocast
 
 Models = Mapping[Key, nn.Module]
 """(name of the model, seed of its training) -> the model. It takes (batch, 3, side, side), uint8 or float in [0, 1]."""
 
-# Images at once. On processors, FastNet's activations for 100 images stay in the cache: 1.45 times the rate of 1000.
+# Images at once, at most. On processors, FastNet's activations for 100 images stay in the cache: 1.45 times the rate of
+# 1000.
 _BATCH = {"cpu": 100}
 _BATCH_ELSEWHERE = 1000
 
@@ -176,11 +178,12 @@ def logits_of_batches(
     for model in models.values():
         model.to(device).eval()
     found: dict[Key, list[Tensor]] = {key: [] for key in models}
+    sizes = {key: ByMemory() for key in models}
     with torch.inference_mode(), autocast(precision, device):
         for images in batches:
             batch = on_device(images, device)
             for key, model in models.items():
-                found[key].append(model(batch))
+                found[key] += sizes[key].parts(len(batch), lambda a, b, model=model, batch=batch: model(batch[a:b]))
         # Results stay on the device until here: nothing waits for it while there are batches to be queued.
         scores = {key: torch.cat(parts).float().cpu().numpy() for key, parts in found.items()}
     for (name, seed), one in scores.items():

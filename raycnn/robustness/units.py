@@ -26,7 +26,7 @@ from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
 from raycnn.robustness.results import Key, Results, Scored
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Score, Scoring
-from raycnn.training.precision import resolve_precision
+from raycnn.training.precision import exact_fp32, resolve_precision
 
 ADAPTED = "-adapted"
 """Ends the name of a set whose scores are of networks with adapted batch norm."""
@@ -254,7 +254,8 @@ def score_unit(
         "images": of_images(unit, test),
         "precision": "fp32" if unit.exact else resolve_precision(unit.precision, device),
     }
-    scored = _score_unit(models, unit, test, device, facts["precision"])
+    with exact_fp32():  # beside it, bf16 is what autocast makes of it
+        scored = _score_unit(models, unit, test, device, facts["precision"])
     return [replace(one, row=replace(one.row, weights=weights[one.row.key], **facts)) for one in scored]
 
 

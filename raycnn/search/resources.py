@@ -1,5 +1,6 @@
 """What there is, and how many trials fit into it at once."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any
 from raycnn.errors import ClusterError
 from raycnn.slots.pool import SlotShape
 from raycnn.spec.search import Trainer
+
+_SCORER_CPUS = 4
+"""At most. More threads in one process gain little: some of what they do is done one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,37 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
             "Lower trainer.workers, trainer.cpus_per_worker or trainer.gpus_per_worker, or take larger nodes."
         )
     return shape
+
+
+@dataclass(frozen=True, slots=True)
+class Scorers:
+    """Processes that score side by side. gpus: of each, 0 or 1; cpus: of each, and its threads."""
+
+    count: int
+    cpus: int
+    gpus: int
+
+
+def scorers(trainer: Trainer, resources: Resources) -> Scorers:
+    """One for each GPU, or for each four CPUs; of these no more than trainer.slots would train on.
+
+    trainer.gpus_per_worker: 0 leaves GPUs alone.
+    """
+    nodes = resources.nodes + resources.to_come
+    with_gpus = [node for node in nodes if node[1] >= 1 and trainer.gpus_per_worker != 0]
+    workers = trainer.workers * trainer.slots if trainer.slots else None
+    if with_gpus:
+        cpus = max(1, min(_SCORER_CPUS, *(int(cpus // int(gpus)) for cpus, gpus in with_gpus)))
+        each = 1.0 if trainer.gpus_per_worker == "auto" else trainer.gpus_per_worker
+        count = sum(int(gpus) for _, gpus in with_gpus)
+        return Scorers(min(count, math.ceil(workers * each - 1e-6)) if workers else count, cpus, 1)
+    cpus = max(1, min(_SCORER_CPUS, int(max(cpus for cpus, _ in nodes))))
+    count = max(1, sum(int(cpus_of_node) // cpus for cpus_of_node, _ in nodes))
+    if workers is None:
+        return Scorers(count, cpus, 0)
+    wished = trainer.cpus_per_worker
+    most = max(1, int(workers * (_fair_cpus(0, trainer.workers, resources) if wished == "auto" else wished)))
+    return Scorers(min(count, max(1, most // cpus)), min(cpus, most), 0)
 
 
 def placement(shape: SlotShape, resources: Resources) -> str:

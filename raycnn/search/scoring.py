@@ -5,7 +5,7 @@ goes on.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from raycnn.run_files import read_spec
 from raycnn.search.finalists import FINALISTS, read_finalists
 from raycnn.search.head_files import HeadFiles, serve_head_files
 from raycnn.search.images import data_root
-from raycnn.search.resources import cluster_resources
+from raycnn.search.resources import Scorers, cluster_resources, scorers
 from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.slots.devices import UnusableGpu, own_device
@@ -63,13 +63,11 @@ def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
     write_manifest(run, {"benchmarks": origins})
     say(f"scoring {len(models)} trainings on {len(todo)} sets")
     resources = cluster_resources(spec.trainer)
-    nodes = resources.nodes + resources.to_come
-    if spec.trainer.gpus_per_worker == 0:  # the way out where PyTorch cannot use what Ray counts
-        nodes = tuple((cpus, 0) for cpus, _ in nodes)
-    source: Any = data.directory if len(nodes) == 1 else ray.put(data.open_test())
-    files = None if len(nodes) == 1 else serve_head_files(run)
+    one_node = len(resources.nodes + resources.to_come) == 1
+    source: Any = data.directory if one_node else ray.put(data.open_test())
+    files = None if one_node else serve_head_files(run)
     progress = Progress([unit.images * len(wanted) for unit, wanted in todo], say)
-    for (unit, wanted), scored in _spread(todo, source, files, nodes):
+    for (unit, wanted), scored in _spread(todo, source, files, scorers(spec.trainer, resources)):
         results.add(unit, scored)
         progress.done(unit, unit.images * len(wanted))
     results.save()
@@ -92,25 +90,22 @@ def _weights(key: Key, path: Path) -> str:
 
 
 def _spread(
-    todo: list[Job], source: Any, files: HeadFiles | None, nodes: Sequence[tuple[float, float]]
+    todo: list[Job], source: Any, files: HeadFiles | None, processes: Scorers
 ) -> Iterator[tuple[Job, list[Scored]]]:
-    """Results as they come. An actor per GPU, or per four CPUs; each holds all models, and takes unit after unit.
+    """Results as they come, from actors of which each holds all models, and takes unit after unit.
 
-    nodes: CPUs and GPUs of each, also of those to come: actors wait for these, and units for none of them.
+    Those on nodes that are still to come wait for them, and units for none of them.
     """
-    count = sum(int(gpus) for _, gpus in nodes)
-    share: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}
-    if not count:
-        share = {"num_cpus": max(1, min(4, int(max(cpus for cpus, _ in nodes))))}
-        count = max(1, sum(int(cpus) // share["num_cpus"] for cpus, _ in nodes))
     # A node that goes takes its scorer along: another one takes up its unit.
-    actor: Any = ray.remote(**share, max_restarts=4, max_task_retries=4)(_Scorer)
-    scorers = [
-        actor.options(name=f"scorer-{index}").remote(source, share["num_cpus"], files, trusted())
-        for index in range(min(count, len(todo)))
+    actor: Any = ray.remote(num_cpus=processes.cpus, num_gpus=processes.gpus, max_restarts=4, max_task_retries=4)(
+        _Scorer
+    )
+    actors = [
+        actor.options(name=f"scorer-{index}").remote(source, processes.cpus, files, trusted())
+        for index in range(min(processes.count, len(todo)))
     ]
     waiting = list(reversed(todo))
-    expected: dict[Any, tuple[Any, Job | None]] = {scorer.begin.remote(): (scorer, None) for scorer in scorers}
+    expected: dict[Any, tuple[Any, Job | None]] = {one.begin.remote(): (one, None) for one in actors}
     done = 0
     while done < len(todo):
         (ready,), _ = ray.wait(list(expected), num_returns=1)

@@ -57,6 +57,26 @@ class Images:
         """Images first to last - 1, on the training's device; perhaps not a copy."""
         return self.images[first:last] if self.rows is None else self.take(torch.arange(first, last))
 
+    def split(self, count: int) -> tuple["Images", "Images"]:
+        """The first `count` and the rest, in the same memory."""
+        of_first, of_rest = self.labels[:count], self.labels[count:]
+        if self.rows is not None:
+            return Images(self.images, of_first, self.rows[:count]), Images(self.images, of_rest, self.rows[count:])
+        return Images(self.images[:count], of_first), Images(self.images[count:], of_rest)
+
+    def followed_by(self, other: "Images") -> "Images":
+        """Those of both. They are copied only where `other` does not lie behind these in the same memory."""
+        labels = torch.cat([self.labels, other.labels])
+        ours, theirs = self.images, other.images
+        if self.rows is not None and other.rows is not None:  # of the same images
+            return Images(ours, labels, torch.cat([self.rows, other.rows]))
+        one_memory = theirs.untyped_storage().data_ptr() == ours.untyped_storage().data_ptr()
+        if one_memory and theirs.data_ptr() == ours.data_ptr() + ours.nbytes and theirs.stride() == ours.stride():
+            whole = ours.as_strided((len(labels), *ours.shape[1:]), ours.stride())
+        else:
+            whole = torch.cat([ours, theirs]).contiguous(memory_format=torch.channels_last)
+        return Images(whole, labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

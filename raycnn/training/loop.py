@@ -187,14 +187,7 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: G
 
 
 def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
-    if spec.train_on == "train":
-        return data.train
-    both = (data.train, data.validation)
-    labels = torch.cat([part.labels for part in both])
-    if data.train.rows is not None and data.validation.rows is not None:  # of the same images
-        return Images(data.train.images, labels, torch.cat([data.train.rows, data.validation.rows]))
-    images = torch.cat([part.images for part in both]).contiguous(memory_format=torch.channels_last)
-    return Images(images, labels)
+    return data.train if spec.train_on == "train" else data.train.followed_by(data.validation)
 
 
 def _steps_per_epoch(spec: TrialSpec, count: int, group: Group) -> int:

@@ -1,4 +1,8 @@
-"""Which numbers a training computes with."""
+"""Which numbers a training, or a scoring, computes with."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -17,6 +21,29 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     else:
         fast = False
     return "bf16" if fast else "fp32"
+
+
+@contextlib.contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Within, fp32 is IEEE's, with 23 bits of fraction. Else cuDNN's convolutions, and products of matrices where the
+    program has asked for it, take TF32 on GPUs since Ampere (10 bits), or bf16 on processors that have it (7 bits)."""
+    backends: Any = torch.backends  # the stubs do not know what it has
+    settings = (
+        backends.cudnn.conv,
+        backends.cudnn.rnn,
+        backends.cuda.matmul,
+        backends.mkldnn.conv,
+        backends.mkldnn.rnn,
+        backends.mkldnn.matmul,
+    )
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

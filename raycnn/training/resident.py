@@ -40,12 +40,14 @@ def training_data(
     spoilt = None
     if corrupted is not None:
         kinds, severities, count = corrupted.shape[:3]
-        held_out = np.tile(labels[validation[:count]], kinds * severities)
+        theirs = np.tile(labels[validation[:count]], kinds * severities)
         flat = corrupted.reshape(-1, *corrupted.shape[3:])
-        spoilt = _images(flat, held_out, np.arange(len(flat)), device, flat.nbytes > room)
+        spoilt = _images(flat, theirs, np.arange(len(flat)), device, flat.nbytes > room)
+    both = _images(images, labels, np.concatenate([train, validation]), device, streamed)
+    of_training, held_out = both.split(len(train))  # in one piece, which is what finals train on
     return TrainingData(
-        train=_images(images, labels, train, device, streamed),
-        validation=_images(images, labels, validation, device, streamed),
+        train=of_training,
+        validation=held_out,
         corrupted=spoilt,
         mean=data.mean,
         std=data.std,

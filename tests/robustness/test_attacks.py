@@ -110,3 +110,14 @@ def test_more_steps_fool_a_network_at_least_as_often_as_one_and_the_start_follow
     assert (pgd[1].row.errors or 0) >= (fgsm[1].row.errors or 0) > 0
     again = score_pgd(models, images, labels, CPU, epsilons, steps=10, seed=1)
     np.testing.assert_array_equal(pgd[1].outcomes["wrong"], again[1].outcomes["wrong"])
+
+
+def test_own_networks_are_attacked_in_their_memory_format():
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    seen: list[bool] = []
+    model = build("fastnet", 10, (0.5,) * 3, (0.25,) * 3)
+    model.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    score_pgd({("m", 0): model}, images, np.zeros(4, dtype=int), CPU, steps=2)
+    assert all(seen)

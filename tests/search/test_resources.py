@@ -9,7 +9,7 @@ import pytest
 from raycnn.errors import ClusterError
 from raycnn.search import gpus
 from raycnn.search.gpus import cards_here, gpus_in_words
-from raycnn.search.resources import Resources, expecting, local_resources, placement, slot_count, slot_shape
+from raycnn.search.resources import Resources, expecting, local_resources, placement, scorers, slot_count, slot_shape
 from raycnn.spec.search import Trainer
 
 LAPTOP = Resources(((2.0, 0.0),))
@@ -43,6 +43,31 @@ def test_slots_fill_the_cluster(trainer, resources, workers, cpus, gpus, slots):
     shape = slot_shape(trainer, resources)
     assert (shape.workers, shape.cpus, shape.gpus) == (workers, cpus, gpus)
     assert slot_count(trainer, shape, resources) == slots
+
+
+@pytest.mark.parametrize(
+    ("trainer", "resources", "count", "cpus", "gpus"),
+    [
+        (Trainer(), LAPTOP, 1, 2, 0),
+        (Trainer(), Resources(((16.0, 0.0),)), 4, 4, 0),
+        (Trainer(), ONE_GPU, 1, 4, 1),
+        (Trainer(), Resources(((16.0, 8.0),)), 8, 2, 1),
+        (Trainer(), Resources(((4.0, 8.0),)), 8, 1, 1),
+        (Trainer(gpus_per_worker=0), EIGHT_GPUS, 16, 4, 0),
+        (Trainer(slots=2), EIGHT_GPUS, 2, 4, 1),
+        (Trainer(slots=2, workers=2), TWO_NODES, 4, 4, 1),
+        (Trainer(slots=4, gpus_per_worker=0.25), EIGHT_GPUS, 1, 4, 1),
+        (Trainer(slots=3, gpus_per_worker=1 / 3), EIGHT_GPUS, 1, 4, 1),
+        (Trainer(slots=20), EIGHT_GPUS, 8, 4, 1),
+        (Trainer(slots=1), Resources(((16.0, 0.0),)), 1, 4, 0),
+        (Trainer(slots=1, cpus_per_worker=2), Resources(((16.0, 0.0),)), 1, 2, 0),
+        (Trainer(slots=2, gpus_per_worker=1), LAPTOP, 1, 2, 0),  # trained elsewhere
+        (Trainer(), GROWING, 8, 4, 1),
+    ],
+)
+def test_scoring_takes_what_there_is_but_no_more_than_the_slots_that_were_wished(trainer, resources, count, cpus, gpus):
+    found = scorers(trainer, resources)
+    assert (found.count, found.cpus, found.gpus) == (count, cpus, gpus)
 
 
 def test_slots_of_a_cluster_that_grows_follow_its_maximum():

@@ -8,6 +8,7 @@ from raycnn.data.sources import DataSet, load
 from raycnn.spec.data import DataSpec
 from raycnn.spec.trial import Cutout, Mixup, Optimizer, Regularizers, Rotation, Sgd, TrialSpec
 from raycnn.training import resident
+from raycnn.training.batches import Images
 from raycnn.training.log import EpochRecord
 from raycnn.training.loop import TrainingData, train
 from raycnn.training.resident import training_data
@@ -55,6 +56,18 @@ def test_images_are_streamed_when_they_are_too_large(data: DataSet, monkeypatch:
     assert whole.corrupted is not None
     assert torch.equal(streamed.corrupted.part(0, 200), whole.corrupted.part(0, 200))
     assert torch.equal(streamed.corrupted.labels, whole.corrupted.labels)
+
+
+def test_training_on_all_images_holds_none_of_them_twice(data: DataSet):
+    resident = made(data, streamed=False)
+    both = resident.train.followed_by(resident.validation)
+    assert both.images.data_ptr() == resident.train.images.data_ptr()
+    assert torch.equal(both.part(200, 260), resident.validation.part(0, 60))
+    assert torch.equal(both.labels, torch.cat([resident.train.labels, resident.validation.labels]))
+    apart = Images(resident.validation.images.clone(memory_format=torch.channels_last), resident.validation.labels)
+    copied = resident.train.followed_by(apart)
+    assert copied.images.data_ptr() != resident.train.images.data_ptr()
+    assert torch.equal(copied.images, both.images)
 
 
 @pytest.mark.parametrize(("share", "free", "room"), [(1.0, 80, 32.0), (0.25, 80, 8.0), (0.25, 10, 4.0)])
