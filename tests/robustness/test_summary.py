@@ -1,6 +1,7 @@
 """Summary numbers: which outcomes go into which mean, and what it is called."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from raycnn.robustness.corruptions import CORRUPTIONS, TEST_CORRUPTIONS
 from raycnn.robustness.evaluate import scored_images
 from raycnn.robustness.metrics import MFP_PERTURBATIONS, expected_calibration_error, rms_calibration_error
-from raycnn.robustness.results import Outcomes
+from raycnn.robustness.results import Outcomes, epsilon_name
 from raycnn.robustness.summary import corruption_measure, measures, models, relative
+from raycnn.spec.recipe import Metric
 
 N = 1000
 
@@ -168,6 +170,21 @@ def test_without_a_severity_there_is_no_mce():
 def test_a_baseline_that_hardly_errs_is_no_unit():
     few = {place: {("baseline", 0): _share(0.001)} for place in grid(TEST_CORRUPTIONS)}
     assert relative(merged(few, grid(TEST_CORRUPTIONS, model="a"))) == []
+
+
+def test_what_may_be_published_is_what_is_measured():
+    plain: Outcomes = {
+        ("clean", "clean", 0, "wrong"): {("baseline", 0): _share(0.1)},
+        ("cifar-100-c", "clean", 0, "wrong"): {("baseline", 0): _share(0.1)},
+        ("fgsm", epsilon_name(8 / 255), None, "wrong"): {("baseline", 0): _share(0.5)},
+        ("fgsm", epsilon_name(0), None, "wrong"): {("baseline", 0): _share(0.1)},
+    }
+    every = [f"{name}{scale}" for name in MFP_PERTURBATIONS for scale in ("", "_2", "_3")]
+    corrupted = [grid(CORRUPTIONS, of) for of in ("cifar-10-c", "cifar-100-c")]
+    found = values(merged(plain, *corrupted, videos(every, 0.02)))
+    assert set(get_args(Metric)) <= found.keys()
+    assert found["cifar-100-c/mce15"] == pytest.approx(0.073), "of the 15, without the clean images"
+    assert found["fgsm/error"] == 0.5
 
 
 def test_the_baseline_comes_first():
