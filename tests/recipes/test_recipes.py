@@ -80,6 +80,19 @@ def test_a_mistake_is_named_with_its_line_and_the_nearest_key(file: Path):
         read_recipe(file, ["training.epochs=0"])
 
 
+def test_a_set_value_changes_no_other_place_of_an_aliased_mapping(file: Path):
+    training = "{model: fastnet, epochs: 2, batch_size: 50, optimizer: {sgd: {lr: 0.1}}}"
+    figure = "{metric: clean/error, value: 0.25, source: a paper, of: {data: *d, training: *t}}"
+    file.write_text(f"name: tiny\ndata: &d {{name: shapes}}\ntraining: &t {training}\npublished: [{figure}]\n")
+    recipe = read_recipe(file, ["training.optimizer.sgd.lr=0.2", "training.epochs=1"])
+    assert (recipe.training.epochs, recipe.training.optimizer.chosen.lr) == (1, 0.2)
+    of = recipe.published[0].of.training
+    assert (of.epochs, of.optimizer.chosen.lr) == (2, 0.1), "what the figure is of"
+    file.write_text(file.read_text().replace("fastnet", "fastnot"))
+    with pytest.raises(SpecError, match=r"tiny.yaml:3: training.model: must be a model"):
+        read_recipe(file, ["training.epochs=1"])
+
+
 def test_every_seed_is_trained_and_scored_and_nothing_twice(recipe: Recipe, tmp_path: Path):
     said: list[str] = []
     run = tmp_path / "run"
