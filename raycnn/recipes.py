@@ -1,9 +1,7 @@
-"""Train a recipe over some seeds, in this process, score it, and hold it against what was published of it."""
+"""Train a recipe over some seeds, in this process, and score it."""
 
 import json
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,9 +14,8 @@ from raycnn.digest import read_json, write_json
 from raycnn.errors import DataError
 from raycnn.files import replacing
 from raycnn.models.trust import remember, trust
-from raycnn.robustness.attacks import epsilon_name
-from raycnn.robustness.corruptions import TEST_CORRUPTIONS
-from raycnn.robustness.results import Key, Results, Row
+from raycnn.robustness.results import Results, read_outcomes
+from raycnn.robustness.summary import Measure, measures
 from raycnn.robustness.units import score_all, units
 from raycnn.spec.recipe import Recipe
 from raycnn.training.checkpoint import LAST
@@ -30,22 +27,14 @@ SCORE_SEED = 0  # of generated corruptions
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A metric over the trainings of a recipe. deviation: standard deviation, None of a single training."""
-
-    mean: float
-    deviation: float | None
-    trainings: int
-
-
 def train_recipe(
     recipe: Recipe, root: Path | None, run: Path, seeds: int, device: torch.device, say: Say
-) -> dict[str, Measured]:
+) -> list[Measure]:
     """Train with the recipe's seed and those that follow it, `seeds` in all, and score them.
 
     run: gets seed-<s>/ (metrics.jsonl, checkpoint.pt), robustness.parquet. What is there is not done again.
-    Returns the metrics by name, as "clean/error". Raises what loading, training and scoring raise.
+    Returns the numbers of these trainings, of one model named as the recipe, on what the recipe is scored on now.
+    Raises what loading, training and scoring raise.
     """
     trust([recipe.training.model])  # the user has just named it
     models.check(recipe.training.model, recipe.data.side_px)
@@ -61,33 +50,14 @@ def train_recipe(
         trained[recipe.name, seed] = _train(recipe, seed, resident, run / f"seed-{seed}", device, say)
     results = Results(run)
     score_all(trained, todo, data.open_test(), results, device, say)
-    return _measured(results.rows, list(trained))
-
-
-def comparison(recipe: Recipe, measured: Mapping[str, Measured]) -> list[str]:
-    """A table in text: a line for each published figure, then those for which nothing was published."""
-    published = {figure.metric: figure for figure in recipe.published}
-    rows = [("", "published", "measured", "difference", "source")]
-    for metric in [*published, *(name for name in measured if name not in published)]:
-        figure, found = published.get(metric), measured.get(metric)
-        rows.append(
-            (
-                metric,
-                _figure(figure.value, figure.deviation, figure.trainings) if figure else "",
-                _figure(found.mean, found.deviation, found.trainings) if found else "not scored",
-                f"{100 * (found.mean - figure.value):+.2f}" if found and figure else "",
-                figure.source if figure else "",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
-    ]
-
-
-def _figure(value: float, deviation: float | None, trainings: int | None) -> str:
-    spread = f" ± {100 * deviation:.2f}" if deviation is not None else ""
-    return f"{100 * value:.2f} %{spread}" + (f" (n={trainings})" if trainings else "")
+    asked = {(unit.set, name) for unit in todo for name in unit.rows}
+    return measures(
+        {
+            place: {key: values for key, values in of_place.items() if key in trained}
+            for place, of_place in read_outcomes(run).items()
+            if place[:2] in asked
+        }
+    )
 
 
 def _keep(run: Path, recipe: Recipe, images: dict[str, str]) -> None:
@@ -119,29 +89,3 @@ def _train(
         )
 
     return train(spec, data, device, directory=directory, on_epoch=on_epoch, note=say)
-
-
-_METRICS = ("error", "calibration", "flip_probability")
-
-
-def _measured(rows: Sequence[Row], models: Sequence[Key]) -> dict[str, Measured]:
-    """The mean over names and severities of each set's metric, over `models`; of CIFAR-10-C over the 15 corruptions of
-    the benchmark, not the four that its authors reserve for validation, nor the clean images that stand beside it. Of
-    an attack, the error at epsilon 8/255."""
-    values: dict[str, dict[Key, list[float]]] = {}
-    for row in rows:
-        if row.key not in models or (row.set == "cifar-10-c" and row.name not in TEST_CORRUPTIONS):
-            continue
-        if row.set in ("fgsm", "pgd") and row.name != epsilon_name(8 / 255):
-            continue
-        for metric in _METRICS:
-            value = getattr(row, metric)
-            if value is not None:
-                of_metric = values.setdefault(f"{row.set}/{metric}", {model: [] for model in models})
-                of_metric[row.key].append(value)
-    found: dict[str, Measured] = {}
-    for metric, of_models in values.items():
-        means = [statistics.mean(seen) for seen in of_models.values()]
-        deviation = statistics.stdev(means) if len(means) > 1 else None
-        found[metric] = Measured(statistics.mean(means), deviation, len(means))
-    return found

@@ -1,4 +1,4 @@
-"""`raycnn train`: one training from a file, on this machine, and what was published of it."""
+"""`raycnn train`: one training from a file, on this machine, and beside it what was published."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,24 +22,26 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor. Default: one for each core.")] = None,
 ) -> None:
-    """Train a recipe in this process, without Ray, score it, and print the result beside the published one.
+    """Train a recipe in this process, without Ray, score it, and print the result.
 
-    The same command on the same run directory goes on where it was stopped.
+    What was published stands beside it where it was measured in the same setting. The same command on the same run
+    directory goes on where it was stopped.
     """
     spec = read_recipe(recipe, set_ or [])
     directory = (run or Path("runs") / spec.name).absolute()
     import torch
 
     from raycnn.data.remote import local_root
-    from raycnn.recipes import comparison, train_recipe
-    from raycnn.robustness.units import beside_data
+    from raycnn.recipes import train_recipe
+    from raycnn.reporting.published import results_text
+    from raycnn.robustness.units import beside_data, origins
 
     if threads:
         torch.set_num_threads(threads)
     place = chosen_device(device)
     root = local_root(data, spec.data, beside_data(spec.scoring))
-    measured = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
-    print("\n".join(["", *comparison(spec, measured)]))
+    every = train_recipe(spec, root, directory, seeds, place, lambda line: print(line, flush=True))
+    print("\n".join(["", *results_text(spec, every, origins(spec.scoring, spec.data, root))]))
 
 
 def chosen_device(name: str) -> Any:

@@ -31,8 +31,7 @@ def difference_words(of: Comparison) -> str:
 
 def difference_short(of: Comparison, share: bool = True) -> str:
     """For a table's cell: "−0.77 (−0.94 to −0.59)"."""
-    difference, low, high = (_signed(value, share) for value in (of.difference, of.low, of.high))
-    words = f"{difference} ({low} to {high})"
+    words = _with_interval(of.difference, of.low, of.high, share)
     return words if of.real else f"{words}: {'single trainings' if of.differs else _not_shown(of)}"
 
 
@@ -40,9 +39,18 @@ def _not_shown(of: Comparison) -> str:
     return "two seeds cannot show a difference" if min(of.seeds) == 2 else "no difference shown"
 
 
+def difference_from(value: float, of: Estimate) -> str:
+    """As `difference_short`, of an estimate minus a share that is taken as it is, without a chance of its own."""
+    return _with_interval(of.value - value, of.low - value, of.high - value)
+
+
 def p_words(of: Comparison) -> str:
     """Corrected: "p = 0.02", or "p < 0.001"."""
     return "p < 0.001" if of.holm < 0.001 else f"p = {of.holm:.2g}"
+
+
+def _with_interval(difference: float, low: float, high: float, share: bool = True) -> str:
+    return f"{_signed(difference, share)} ({_signed(low, share)} to {_signed(high, share)})"
 
 
 def _signed(value: float, share: bool = True) -> str:

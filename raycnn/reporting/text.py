@@ -25,7 +25,7 @@ def measures_text(every: Sequence[Measure], reference: str | None = None) -> lis
             row = [name, estimate_words(of, measure.share), interval_words(of, measure.share), seeds]
             rows.append([*row, "" if name == against else _difference(measure, name, against)])
         head = ["", "mean ± deviation", "95 % interval", "", f"against {against}" if len(names) > 1 else ""]
-        lines += _aligned([head, *rows])
+        lines += aligned([head, *rows])
         if len(names) > 1:
             lines.append(f"  {verdict(measure)}")
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
@@ -42,7 +42,7 @@ def effects_text(every: Sequence[tuple[Measure, Mapping[str, Comparison]]]) -> l
         for name, one in effects.items():
             difference, _, interval = difference_short(one, measure.share).partition(" ")
             rows.append([name, difference, interval, p_words(one)])
-        lines += _aligned(rows)
+        lines += aligned(rows)
     return lines[1:]
 
 
@@ -51,7 +51,8 @@ def _difference(measure: Measure, ours: str, theirs: str) -> str:
     return difference_short(found, measure.share)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Lines of a table, from rows of as many cells."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycnn.robustness.evaluate import Models, default_batch_size, on_device
-from raycnn.robustness.results import Row, Scored
+from raycnn.robustness.results import Row, Scored, epsilon_name
 from raycnn.training.memory import ByMemory
 
 EPSILONS = (0.0, 0.01, 0.02, 8 / 255, 0.05, 0.1)
@@ -21,11 +21,6 @@ PGD_STEPS = 10
 Attack = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """(model, images in [0, 1], labels, noise in [-1, 1] for each channel value, the same for all models)
 -> where the model errs at each epsilon, booleans (epsilons, batch)."""
-
-
-def epsilon_name(epsilon: float) -> str:
-    """As rows are named: "eps=0.0314"."""
-    return f"eps={epsilon:.4f}"
 
 
 def score_fgsm(

@@ -60,82 +60,35 @@ def is_noise(perturbation: str) -> bool:
     return "noise" in perturbation
 
 
-def corruption_errors(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Error of each corruption at each severity, fractions in [0, 1].
+def mean_ratio(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """mCE and mFR: values in units of a baseline network's, and their mean over parts; 1 is as good as it.
 
-    logits: (corruptions, severities, images, classes); labels: (images,), integers. Returns (corruptions, severities).
-    Where two classes tie, the lower one is the prediction, as everywhere here.
+    values, baseline: (…, parts). Parts of mCE: each corruption's error, mean over severities (section 4.1, which prints
+    percent and takes AlexNet for ImageNet-C: `ALEXNET_ERRORS`). Parts of mFR: flip probabilities (section 4.2).
     """
-    if logits.ndim != 4 or labels.shape != logits.shape[2:3]:
-        raise ValueError(
-            "corruption_errors wants logits (corruptions, severities, images, classes) and labels (images,), "
-            f"got {logits.shape} and {labels.shape}"
-        )
-    return np.mean(logits.argmax(axis=-1) != labels, axis=-1)
+    return (values / baseline).mean(axis=-1)
 
 
-def mean_corruption_error(errors: np.ndarray) -> float:
-    """Mean over severities, then over corruptions, of errors (corruptions, severities).
-
-    Which corruptions are given decides what the number is called: the 15 test ones give mce15, all 19 mce19.
-    """
-    return float(np.mean(np.mean(errors, axis=1)))
-
-
-def normalized_mean_corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float:
-    """mCE: the error of each corruption, summed over severities, in units of a baseline network's; 1 is as good as it.
-
-    errors, baseline: (corruptions, severities). Section 4.1 of the paper, which prints it in percent and takes AlexNet
-    for ImageNet-C (`ALEXNET_ERRORS`). Raises ValueError where the baseline makes no error at all.
-    """
-    return float(np.mean(_ratio(errors.sum(axis=1), baseline.sum(axis=1))))
-
-
-def relative_mean_corruption_error(
-    errors: np.ndarray, clean: float, baseline: np.ndarray, baseline_clean: float
-) -> float:
-    """Relative mCE: how much a network loses by corruption over its clean error, in units of the baseline's loss.
-
-    errors, baseline: (corruptions, severities); clean, baseline_clean: errors on clean images. Section 4.1.
-    """
-    return float(np.mean(_ratio((errors - clean).sum(axis=1), (baseline - baseline_clean).sum(axis=1))))
-
-
-def mean_flip_rate(probabilities: np.ndarray, baseline: np.ndarray) -> float:
-    """mFR: flip probabilities, (perturbations,), in units of a baseline network's, and their mean. Section 4.2."""
-    return float(np.mean(_ratio(probabilities, baseline)))
-
-
-def flip_probability(predictions: np.ndarray, noise: bool, difficulty: int = 1) -> float:
-    """Fraction of frame pairs on which the prediction differs, in [0, 1].
+def flips(predictions: np.ndarray, noise: bool, difficulty: int = 1) -> np.ndarray:
+    """The flip probability of each video, (videos,): the fraction of its frame pairs on which the prediction differs.
 
     predictions: (videos, frames), integers. A pair is a frame and the one `difficulty` frames before it; where `noise`
     holds, it is a frame and the first, and the difficulty counts for nothing. Raises ValueError for too few frames.
     """
-    return float(np.mean(flips(predictions, noise, difficulty)))
-
-
-def flips(predictions: np.ndarray, noise: bool, difficulty: int = 1) -> np.ndarray:
-    """The flip probability of each video, (videos,)."""
     before, after = _frame_pairs(predictions.shape[1], noise, difficulty)
     return np.mean(predictions[:, before] != predictions[:, after], axis=1)
 
 
-def ranking_distance(logits: np.ndarray, kind: Literal["top5", "zipf"], noise: bool, difficulty: int = 1) -> float:
-    """Mean distance between the rankings of the classes on paired frames. Pairs are those of `flip_probability`.
+def ranking_distances(
+    logits: np.ndarray, kind: Literal["top5", "zipf"], noise: bool, difficulty: int = 1
+) -> np.ndarray:
+    """Mean distance, (videos,), between the rankings of the classes on paired frames. Pairs are those of `flips`.
 
     logits: (videos, frames, classes). With s(k) the rank on the later frame of the class that is k-th on the earlier:
     top5: sum over k = 1..5 of how many of the borders below ranks 1..5 lie between k and s(k);
     zipf: sum over all k of |1/k - 1/s(k)| / k.
     Classes with equal logits are ranked in their own order. Raises ValueError for too few frames.
     """
-    return float(np.mean(ranking_distances(logits, kind, noise, difficulty)))
-
-
-def ranking_distances(
-    logits: np.ndarray, kind: Literal["top5", "zipf"], noise: bool, difficulty: int = 1
-) -> np.ndarray:
-    """The ranking distance of each video, (videos,)."""
     before, after = _frame_pairs(logits.shape[1], noise, difficulty)
     ranks = _ranks(logits)
     # Summed over classes instead of ranks: a class is k-th on the earlier frame, s(k)-th on the later one.
@@ -222,12 +175,6 @@ def rms_gap(means: np.ndarray) -> np.ndarray:
     gaps, shares = np.split(means, 2, axis=-1)
     squares = np.divide(gaps**2, shares, out=np.zeros_like(gaps), where=shares > 0)
     return np.sqrt(squares.sum(axis=-1))
-
-
-def _ratio(ours: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    if (baseline == 0).any():
-        raise ValueError("the baseline's value is 0 somewhere, so nothing can be measured in units of it")
-    return ours / baseline
 
 
 def _frame_pairs(frames: int, noise: bool, difficulty: int) -> tuple[np.ndarray, np.ndarray]:

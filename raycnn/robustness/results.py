@@ -31,6 +31,11 @@ Key = tuple[str, int]
 """A training: the name of its model, and its seed."""
 
 
+def epsilon_name(epsilon: float) -> str:
+    """As rows of attacks are named: "eps=0.0314"."""
+    return f"eps={epsilon:.4f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The scores of one training on some images, or videos; None: that score does not exist there.

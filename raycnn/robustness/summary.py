@@ -7,13 +7,20 @@ on all of them. Everything is made from the outcomes on single images, so that e
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
-from raycnn.robustness.metrics import ALEXNET_ERRORS, MFP_PERTURBATIONS, calibration_parts, expected_gap, rms_gap
-from raycnn.robustness.results import Key, Outcomes
+from raycnn.robustness.metrics import (
+    ALEXNET_ERRORS,
+    MFP_PERTURBATIONS,
+    calibration_parts,
+    expected_gap,
+    mean_ratio,
+    rms_gap,
+)
+from raycnn.robustness.results import Key, Outcomes, epsilon_name
 from raycnn.robustness.statistics import (
     Comparison,
     Estimate,
@@ -33,8 +40,11 @@ CORRUPTION_SETS = {
     "generated-c": "generated corruptions",
 }
 _ATTACKS = {"fgsm": "FGSM", "pgd": "PGD"}
-USUAL_EPSILON = "eps=0.0314"  # 8/255
+_USUAL_EPSILON = epsilon_name(8 / 255)
 _LEAST_ERRORS = 10  # of a baseline, on each corruption, for numbers that are in units of it
+
+Cells = dict[tuple[str, int], dict[Key, np.ndarray]]
+"""(corruption, severity) -> where each training errs."""
 
 
 @dataclass(frozen=True)  # without slots, for the sake of what is computed once
@@ -42,7 +52,7 @@ class Measure:
     """One summary number of all models.
 
     kind: clean, subset (those test images that were corrupted), corruption, relative (to AlexNet's errors), adapted,
-    flips, ranking, attack or calibration. key: its name in the design.
+    flips, ranking, attack or calibration. key: the set and the number, such as "cifar-10-c/mce15": its name everywhere.
     samples: model -> (seeds, images) or (seeds, images, parts).
     share: whether it is printed in percent: a fraction of 1, or of AlexNet's errors.
     """
@@ -99,7 +109,7 @@ def measures(outcomes: Outcomes, tuned_on: Collection[str] = ()) -> list[Measure
     tuned_on: corruptions that the search has looked at; where spatter is among them, a mean over perturbations is
     also given without it.
     """
-    found = [_of_images(outcomes, "clean", "clean", "test/clean_error", "test images: error")]
+    found = [_of_images(outcomes, "clean", "clean", "clean/error", "test images: error")]
     for of, title in CORRUPTION_SETS.items():
         subset = _of_images(outcomes, of, "subset", f"{of}/clean_error", "test images: error on those corrupted")
         if subset and (found[0] is None or subset.images != found[0].images):
@@ -111,8 +121,8 @@ def measures(outcomes: Outcomes, tuned_on: Collection[str] = ()) -> list[Measure
     found += _perturbation_means(outcomes, tuned_on)
     found += [_under_attack(outcomes, of, title) for of, title in _ATTACKS.items()]
     found += [
-        _calibration(outcomes, "test/ece", "expected calibration error", expected_gap),
-        _calibration(outcomes, "test/rms_calibration", "RMS calibration error", rms_gap),
+        _calibration(outcomes, "clean/ece", "expected calibration error", expected_gap),
+        _calibration(outcomes, "clean/rms_calibration", "RMS calibration error", rms_gap),
     ]
     return [measure for measure in found if measure and measure.samples]
 
@@ -122,14 +132,13 @@ def relative(outcomes: Outcomes) -> list[Relative]:
     found = []
     for of, title in CORRUPTION_SETS.items():
         cells = corruption_cells(outcomes, of)
-        if set(TEST_CORRUPTIONS) <= {name for name, _ in cells}:
-            names = [[cells[name, s] for s in SEVERITIES if (name, s) in cells] for name in TEST_CORRUPTIONS]
+        if _has(cells, TEST_CORRUPTIONS):
             words = f"{title}: mCE, errors on the 15 test corruptions in units of the baseline's"
-            found.append(_relative(f"{of}/mce_relative", words, names))
+            found.append(_relative(f"{of}/mce_relative", words, _over_severities(cells, TEST_CORRUPTIONS)))
     videos = [outcomes.get(("cifar-10-p", name, None, "flips"), {}) for name in MFP_PERTURBATIONS]
     if all(videos):
         words = "CIFAR-10-P: mFR, flip probabilities in units of the baseline's, the authors' ten"
-        found.append(_relative("test/mfr10", words, [[one] for one in videos]))
+        found.append(_relative("cifar-10-p/mfr10", words, videos))
     return [one for one in found if one]
 
 
@@ -138,8 +147,8 @@ def corruption_measure(every: Sequence[Measure]) -> Measure | None:
     return next((measure for measure in every if measure.kind == "corruption"), None)
 
 
-def corruption_cells(outcomes: Outcomes, of: str) -> dict[tuple[str, int], dict[Key, np.ndarray]]:
-    """(corruption, severity) -> where each training errs, of one set of corrupted images."""
+def corruption_cells(outcomes: Outcomes, of: str) -> Cells:
+    """Of one set of corrupted images."""
     return {
         (name, severity): trainings
         for (set_name, name, severity, kind), trainings in outcomes.items()
@@ -163,55 +172,49 @@ def _of_images(outcomes: Outcomes, of: str, kind: str, key: str, title: str) -> 
 
 def _corruption_means(outcomes: Outcomes, of: str, title: str, kind: str = "corruption") -> list[Measure]:
     cells = corruption_cells(outcomes, of)
-    names = [name for name in CORRUPTIONS if all((name, severity) in cells for severity in SEVERITIES)]
-    prefix = "test" if of.startswith("cifar-10-c") else of
-    prefix += "/adapted" if kind == "adapted" else ""
     chosen: list[tuple[str, str, Sequence[str]]] = []
-    if set(TEST_CORRUPTIONS) <= set(names):
+    if _has(cells, TEST_CORRUPTIONS):
         chosen.append(("mce15", "mean over the 15 test corruptions", TEST_CORRUPTIONS))
-    if set(CORRUPTIONS) <= set(names):
+    if _has(cells, CORRUPTIONS):
         chosen.append(("mce19", "mean over all 19 corruptions", CORRUPTIONS))
     if not chosen and cells:
         scored = list(dict.fromkeys(name for name, _ in cells))
         over = "the one corruption scored" if len(scored) == 1 else f"the {len(scored)} corruptions scored"
         chosen.append((f"mean-{len(scored)}", f"mean over {over}", scored))
     return [
-        Measure(kind, f"{prefix}/{key}", f"{title}: error, {over}", by_model(_mean_over(cells, corruptions)))
+        Measure(kind, f"{of}/{key}", f"{title}: error, {over}", by_model(_mean(_over_severities(cells, corruptions))))
         for key, over, corruptions in chosen
     ]
 
 
 def _in_units_of_alexnet(outcomes: Outcomes) -> Measure | None:
     cells = corruption_cells(outcomes, "imagenet-c")
-    if not set(itertools.product(TEST_CORRUPTIONS, SEVERITIES)) <= set(cells):
+    if not _has(cells, TEST_CORRUPTIONS):
         return None
-    parts = [_mean([cells[name, severity] for severity in SEVERITIES]) for name in TEST_CORRUPTIONS]
-    complete = set.intersection(*(set(part) for part in parts))
-    samples = {key: np.stack([part[key] for part in parts], axis=-1) for key in complete}
+    samples = by_model(_stacked(_over_severities(cells, TEST_CORRUPTIONS)))
     alexnet = np.array([ALEXNET_ERRORS[name] for name in TEST_CORRUPTIONS])
-
-    def mce(means: np.ndarray) -> np.ndarray:
-        return (means / alexnet).mean(axis=-1)
-
     title = "ImageNet-C: mCE, errors on the 15 test corruptions in units of AlexNet's"
-    return Measure("relative", "imagenet-c/mce", title, by_model(samples), mce)
+    return Measure("relative", "imagenet-c/mce", title, samples, partial(mean_ratio, baseline=alexnet))
 
 
-def _mean_over(
-    cells: Mapping[tuple[str, int], Mapping[Key, np.ndarray]], corruptions: Sequence[str]
-) -> dict[Key, np.ndarray]:
-    """Over severities, then over corruptions, of trainings that have them all."""
-    means = []
-    for corruption in corruptions:
-        of_severities = [trainings for (name, _), trainings in cells.items() if name == corruption]
-        means.append(_mean(of_severities))
-    return _mean(means)
+def _has(cells: Cells, corruptions: Sequence[str]) -> bool:
+    return set(itertools.product(corruptions, SEVERITIES)) <= cells.keys()
+
+
+def _over_severities(cells: Cells, corruptions: Sequence[str]) -> list[dict[Key, np.ndarray]]:
+    """For each corruption, its mean over severities, of the trainings that have them all."""
+    return [_mean([trainings for (name, _), trainings in cells.items() if name == wished]) for wished in corruptions]
 
 
 def _mean(parts: Sequence[Mapping[Key, np.ndarray]]) -> dict[Key, np.ndarray]:
     """Of each training that is in all parts."""
+    return {key: values.mean(axis=-1, dtype=np.float64) for key, values in _stacked(parts).items()}
+
+
+def _stacked(parts: Sequence[Mapping[Key, np.ndarray]]) -> dict[Key, np.ndarray]:
+    """(images, parts) of each training that is in all parts."""
     complete = set.intersection(*(set(part) for part in parts))
-    return {key: np.stack([part[key] for part in parts]).mean(axis=0, dtype=np.float64) for key in complete}
+    return {key: np.stack([part[key] for part in parts], axis=-1) for key in complete}
 
 
 def _perturbation_means(outcomes: Outcomes, tuned_on: Collection[str]) -> list[Measure]:
@@ -236,13 +239,13 @@ def _perturbation_means(outcomes: Outcomes, tuned_on: Collection[str]) -> list[M
             number = f"{len(names)}" if official else f"-{len(names)}"
             samples = by_model(_mean([videos[name] for name in names]))
             words = f"CIFAR-10-P: {title}, mean over {words}"
-            found.append(Measure(kind, f"test/{key}{number}", words, samples, share=kind == "flips"))
+            found.append(Measure(kind, f"cifar-10-p/{key}{number}", words, samples, share=kind == "flips"))
     return found
 
 
 def _under_attack(outcomes: Outcomes, of: str, title: str) -> Measure | None:
-    found = outcomes.get((of, USUAL_EPSILON, None, "wrong"))
-    return Measure("attack", f"test/{of}", f"{title}, ε = 8/255: error", by_model(found)) if found else None
+    found = outcomes.get((of, _USUAL_EPSILON, None, "wrong"))
+    return Measure("attack", f"{of}/error", f"{title}, ε = 8/255: error", by_model(found)) if found else None
 
 
 def _calibration(outcomes: Outcomes, key: str, title: str, statistic: Statistic) -> Measure | None:
@@ -252,18 +255,12 @@ def _calibration(outcomes: Outcomes, key: str, title: str, statistic: Statistic)
     return Measure("calibration", key, f"test images: {title}", by_model(parts), statistic) if parts else None
 
 
-def _relative(key: str, title: str, parts: Sequence[Sequence[Mapping[Key, np.ndarray]]]) -> Relative | None:
-    """parts: for each corruption, its severities."""
-    of_parts = [_mean(severities) for severities in parts]
-    complete = set.intersection(*(set(part) for part in of_parts))
-    samples = by_model({of: np.stack([part[of] for part in of_parts], axis=-1) for of in complete})
+def _relative(key: str, title: str, parts: Sequence[Mapping[Key, np.ndarray]]) -> Relative | None:
+    """parts: one for each corruption, or perturbation."""
+    samples = by_model(_stacked(parts))
     if BASELINE not in samples or len(samples) == 1:
         return None
     theirs = samples.pop(BASELINE)
     if (theirs.sum(axis=1) < _LEAST_ERRORS).any():
         return None
-    return Relative(key, title, {model: compare_ratio(ours, theirs, _mean_ratio) for model, ours in samples.items()})
-
-
-def _mean_ratio(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return (ours / theirs).mean(axis=-1)
+    return Relative(key, title, {model: compare_ratio(ours, theirs, mean_ratio) for model, ours in samples.items()})

@@ -23,7 +23,8 @@ from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_co
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
 from raycnn.robustness.fingerprints import of_images, of_weights
 from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
-from raycnn.robustness.results import Key, Results, Scored
+from raycnn.robustness.origin import origin
+from raycnn.robustness.results import Key, Results, Scored, epsilon_name
 from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Score, Scoring
 from raycnn.training.precision import exact_fp32, resolve_precision
@@ -125,6 +126,12 @@ def benchmark_directories(scoring: Scoring, data: DataSpec, root: Path | None) -
     return found
 
 
+def origins(scoring: Scoring, data: DataSpec, root: Path | None) -> dict[str, str]:
+    """By set, as in robustness.parquet, where the files of the benchmarks that are wished come from, by `origin`."""
+    directories = benchmark_directories(scoring, data, root)
+    return {_BENCHMARKS[score].set: origin(directory) for score, directory in directories.items()}
+
+
 def beside_data(scoring: Scoring) -> list[str]:
     """The directories of wished benchmark sets that are looked for beside the data set."""
     given = _given(scoring)
@@ -183,7 +190,7 @@ def _units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, s
         for name in scoring.generated or TEST_CORRUPTIONS:
             yield Unit("generated-c", name, count, (name,), seed=seed)
     epsilons = tuple(scoring.epsilons)
-    names = tuple(attacks.epsilon_name(epsilon) for epsilon in epsilons)
+    names = tuple(epsilon_name(epsilon) for epsilon in epsilons)
     if "fgsm" in scoring.score:
         yield Unit("fgsm", "fgsm", count, names, epsilons=epsilons)
     if "pgd" in scoring.score:

@@ -160,8 +160,8 @@ def _set(tree: Any, override: str) -> tuple[str, ...]:
         raise SpecError(f"--set {override}: is no key.path=value. Write for example --set budget.epochs=4.")
     for key in keys[:-1]:
         child = tree.get(key)
-        if not isinstance(child, dict):
-            tree[key] = child = {}
+        # A copy: what has an anchor may stand elsewhere too (*name), where nothing was set.
+        tree[key] = child = child.copy() if isinstance(child, dict) else {}
         tree = child
     tree[keys[-1]] = _parse(text, f"--set {path}")
     return keys

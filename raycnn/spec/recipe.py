@@ -9,19 +9,31 @@ from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.trial import Fraction, Spec, TrialSpec
 
-Metric = Literal[
-    "clean/error", "cifar-10-c/error", "cifar-10-p/flip_probability", "generated-c/error", "fgsm/error", "pgd/error"
-]
+Metric = Literal["clean/error", "cifar-10-c/mce15", "cifar-10-p/mfp10", "cifar-100-c/mce15", "fgsm/error"]
+"""Keys of `robustness.summary`: those of numbers that are the same number wherever they are published. What `pgd/error`
+and `generated-c/mce15` are depends on steps and on random numbers."""
+
+
+class Setting(Spec):
+    """What was trained, and on which images."""
+
+    data: DataSpec
+    training: TrialSpec
 
 
 class Published(Spec):
-    """A figure of a paper: a fraction of 1, its standard deviation over trainings if it is given, and its place."""
+    """A figure of a paper: a fraction of 1, its standard deviation over trainings if it is given, and its place.
+
+    It names the setting that it was measured in, and stands beside numbers of that setting alone, for what is trained
+    may be changed, by --set or in a copy of the file. Seeds and precision are no part of it; official images are.
+    """
 
     metric: Metric
     value: Fraction
     deviation: Fraction | None = Field(default=None, description="standard deviation over trainings")
     trainings: int | None = Field(default=None, ge=1, description="how many were averaged")
     source: str = Field(min_length=1, description="paper and table")
+    of: Setting = Field(description="what it was measured with: `data` and `training` as above")
 
 
 class Recipe(Spec):

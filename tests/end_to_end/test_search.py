@@ -181,7 +181,7 @@ def test_the_factorial_at_the_optimum_is_trained_scored_and_resumed(whole, tmp_p
     shutil.copytree(whole.run, copied)
     done = run_command("ablate", str(copied), "--seeds", "2")
     assert done.returncode == 0, done.stderr
-    assert "test images: error  [test/clean_error, 200 images, 2 seeds]" in done.stdout
+    assert "test images: error  [clean/error, 200 images, 2 seeds]" in done.stdout
     rows = pd.read_parquet(copied / "ablation" / "effects.parquet")
     factors = set(rows["effect"])
     assert factors <= {"cutout", "mixup", "cutout x mixup"}
@@ -192,7 +192,7 @@ def test_the_factorial_at_the_optimum_is_trained_scored_and_resumed(whole, tmp_p
     factor = min(factors, key=len)
     on = [values.mean() for (model, _), values in outcomes.items() if factor in model.split("+")]
     off = [values.mean() for (model, _), values in outcomes.items() if factor not in model.split("+")]
-    effect = rows[(rows["measure"] == "test/clean_error") & (rows["effect"] == factor)]["difference"].item()
+    effect = rows[(rows["measure"] == "clean/error") & (rows["effect"] == factor)]["difference"].item()
     assert effect == pytest.approx(sum(on) / len(on) - sum(off) / len(off), abs=1e-6)
     again = run_command("ablate", str(copied), "--seeds", "2")
     assert again.returncode == 0

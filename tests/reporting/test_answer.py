@@ -144,7 +144,7 @@ def test_a_verdict_names_the_lower_model_or_that_nothing_was_shown():
     random = np.random.default_rng(0)
     wrong = (random.random((3, 500)) < 0.1).astype(float)
     samples = {"baseline": np.maximum(wrong, random.random((3, 500)) < 0.3), "a": wrong, "b": wrong[::-1]}
-    words = verdict(Measure("clean", "test/clean_error", "test images: error", samples))
+    words = verdict(Measure("clean", "clean/error", "test images: error", samples))
     assert words.startswith("a is lower than baseline by ")
     assert "; b is lower than baseline by " in words
     assert words.endswith("No difference shown between b and a (p = 1).")

@@ -72,8 +72,8 @@ def test_single_models_can_be_chosen_and_wrong_ones_are_refused(tmp_path):
 def test_a_whole_run_is_compared_by_the_command_in_words(run_dir):
     command = [sys.executable, "-m", "raycnn", "compare", str(run_dir)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "CIFAR-10-C: error, mean over the 15 test corruptions  [test/mce15, 1,000 images]" in text
-    assert "test/mfp9" in text
+    assert "CIFAR-10-C: error, mean over the 15 test corruptions  [cifar-10-c/mce15, 1,000 images]" in text
+    assert "cifar-10-p/mfp9" in text
     assert "is lower than baseline by" in text
     assert "\nLeft out" not in text
 

@@ -35,8 +35,8 @@ def test_plotly_is_embedded_once_and_nothing_is_fetched(page):
 
 def test_errors_are_percent(page):
     assert re.search(r"\d+\.\d\d\xa0±\xa0\d\.\d\d\xa0%", page)
-    assert "test/mce15" in page
-    assert "test/mce19" in page
+    assert "cifar-10-c/mce15" in page
+    assert "cifar-10-c/mce19" in page
 
 
 def test_nothing_but_the_report_is_left_behind(run_dir, tmp_path):
@@ -103,8 +103,8 @@ def test_every_pair_of_models_has_a_verdict_in_words(page):
 
 
 def test_the_mean_without_spatter_stands_there_where_spatter_was_tuned_on(page, make):
-    assert "test/mfp9" in page
-    assert "test/mfp9" not in write_report(make(objectives=("val/clean_error",))).read_text(encoding="utf-8")
+    assert "cifar-10-p/mfp9" in page
+    assert "cifar-10-p/mfp9" not in write_report(make(objectives=("val/clean_error",))).read_text(encoding="utf-8")
 
 
 def test_numbers_in_units_of_the_baseline_are_1_for_it(page):

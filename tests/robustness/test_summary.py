@@ -1,12 +1,17 @@
 """Summary numbers: which outcomes go into which mean, and what it is called."""
 
+import json
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from raycnn.robustness.corruptions import CORRUPTIONS, TEST_CORRUPTIONS
+from raycnn.robustness.evaluate import scored_images
 from raycnn.robustness.metrics import MFP_PERTURBATIONS, expected_calibration_error, rms_calibration_error
-from raycnn.robustness.results import Outcomes
+from raycnn.robustness.results import Outcomes, epsilon_name
 from raycnn.robustness.summary import corruption_measure, measures, models, relative
+from raycnn.spec.recipe import Metric
 
 N = 1000
 
@@ -38,11 +43,30 @@ def values(outcomes: Outcomes, **how) -> dict[str, float]:
 
 
 def test_mce15_is_the_mean_over_severities_and_the_15_test_corruptions():
-    assert values(grid(TEST_CORRUPTIONS)) == {"test/mce15": pytest.approx(0.07 + 0.003)}
+    assert values(grid(TEST_CORRUPTIONS)) == {"cifar-10-c/mce15": pytest.approx(0.07 + 0.003)}
 
 
 def test_19_corruptions_give_both_means_and_never_mix_them():
-    assert values(grid(CORRUPTIONS)) == {"test/mce15": pytest.approx(0.073), "test/mce19": pytest.approx(0.093)}
+    found = values(grid(CORRUPTIONS))
+    assert found == {"cifar-10-c/mce15": pytest.approx(0.073), "cifar-10-c/mce19": pytest.approx(0.093)}
+
+
+def test_errors_and_their_means_equal_the_expected_values(reference):
+    folder = reference("metrics")
+    expected = json.loads((folder / "expected.json").read_text())["c"]
+    labels = np.load(folder / "c_labels.npy")
+    outcomes: Outcomes = {}
+    for name, of_corruption in zip(expected["corruptions"], np.load(folder / "c_logits.npy"), strict=True):
+        for severity, logits in enumerate(of_corruption, start=1):
+            one = scored_images(("baseline", 0), "cifar-10-c", name, severity, logits, labels)
+            assert one.row.error == pytest.approx(expected["error_per_severity"][name][severity - 1], abs=1e-6)
+            outcomes["cifar-10-c", name, severity, "wrong"] = {("baseline", 0): one.outcomes["wrong"]}
+    found = values(outcomes)
+    assert found["cifar-10-c/mce15"] == pytest.approx(expected["mean_error_15"], abs=1e-6)
+    assert found["cifar-10-c/mce19"] == pytest.approx(expected["mean_error_19"], abs=1e-6)
+    for name in expected["corruptions"]:
+        of_one = {place: trainings for place, trainings in outcomes.items() if place[1] == name}
+        assert values(of_one) == {"cifar-10-c/mean-1": pytest.approx(expected["error"][name], abs=1e-6)}
 
 
 @pytest.mark.parametrize("lacking", ["a corruption", "a severity"])
@@ -65,14 +89,17 @@ def test_corruptions_weigh_alike_where_severities_are_missing():
 def test_generated_corruptions_do_not_pass_for_the_benchmark_nor_another_benchmark_for_it():
     sets = [grid(TEST_CORRUPTIONS, of) for of in ("generated-c", "cifar-100-c", "cifar-10-c")]
     found = measures(merged(*sets))
-    assert [measure.key for measure in found] == ["test/mce15", "cifar-100-c/mce15", "generated-c/mce15"]
+    assert [measure.key for measure in found] == ["cifar-10-c/mce15", "cifar-100-c/mce15", "generated-c/mce15"]
     assert found[2].title.startswith("generated corruptions")
     assert corruption_measure(found) is found[0]
 
 
 def test_errors_of_adapted_networks_stand_apart():
     found = measures(merged(grid(TEST_CORRUPTIONS), grid(TEST_CORRUPTIONS, "cifar-10-c-adapted", factor=0.5)))
-    assert [(m.kind, m.key) for m in found] == [("corruption", "test/mce15"), ("adapted", "test/adapted/mce15")]
+    assert [(m.kind, m.key) for m in found] == [
+        ("corruption", "cifar-10-c/mce15"),
+        ("adapted", "cifar-10-c-adapted/mce15"),
+    ]
     assert found[1].estimate("baseline").value == pytest.approx(0.073 / 2, abs=1e-3)
     assert corruption_measure(found) is found[0]
 
@@ -98,7 +125,7 @@ def videos(names, value: float, model: str = "baseline") -> Outcomes:
 
 def test_the_flip_probability_is_over_the_authors_ten_where_they_are_there():
     outcomes = merged(videos(MFP_PERTURBATIONS, 0.02), videos(["speckle_noise"], 0.9))
-    assert values(outcomes) == {"test/mfp10": pytest.approx(0.02)}
+    assert values(outcomes) == {"cifar-10-p/mfp10": pytest.approx(0.02)}
     (part,) = measures(dict(list(outcomes.items())[5:]))
     assert "6 perturbations scored" in part.title
 
@@ -106,7 +133,7 @@ def test_the_flip_probability_is_over_the_authors_ten_where_they_are_there():
 def test_the_mean_is_also_given_without_spatter_where_spatter_was_tuned_on():
     outcomes = merged(videos(MFP_PERTURBATIONS, 0.02), videos(["spatter"], 0.12))
     found = values(outcomes, tuned_on=("spatter", "saturate"))
-    assert found == {"test/mfp10": pytest.approx(0.03), "test/mfp9": pytest.approx(0.02)}
+    assert found == {"cifar-10-p/mfp10": pytest.approx(0.03), "cifar-10-p/mfp9": pytest.approx(0.02)}
 
 
 def test_calibration_errors_are_those_of_the_metrics():
@@ -121,22 +148,43 @@ def test_calibration_errors_are_those_of_the_metrics():
         ("clean", "clean", 0, "confidence"): {key: confidence},
     }
     found = values(outcomes)
-    assert found["test/ece"] == pytest.approx(expected_calibration_error(logits, labels))
-    assert found["test/rms_calibration"] == pytest.approx(rms_calibration_error(logits, labels))
+    assert found["clean/ece"] == pytest.approx(expected_calibration_error(logits, labels))
+    assert found["clean/rms_calibration"] == pytest.approx(rms_calibration_error(logits, labels))
 
 
 def test_mce_and_mfr_are_in_units_of_the_baseline():
     ours = merged(grid(TEST_CORRUPTIONS, model="a", factor=2), videos(MFP_PERTURBATIONS, 0.01, "a"))
     theirs = merged(grid(TEST_CORRUPTIONS, factor=4), videos(MFP_PERTURBATIONS, 0.02))
     found = relative(merged(ours, theirs))
-    assert [one.key for one in found] == ["cifar-10-c/mce_relative", "test/mfr10"]
+    assert [one.key for one in found] == ["cifar-10-c/mce_relative", "cifar-10-p/mfr10"]
     assert [one.values["a"].difference for one in found] == [pytest.approx(0.5, abs=0.02), pytest.approx(0.5)]
     assert relative(ours) == []  # no baseline
+
+
+def test_without_a_severity_there_is_no_mce():
+    outcomes = merged(grid(TEST_CORRUPTIONS, factor=4), grid(TEST_CORRUPTIONS, model="a"))
+    del outcomes["cifar-10-c", "fog", 5, "wrong"]
+    assert relative(outcomes) == []
 
 
 def test_a_baseline_that_hardly_errs_is_no_unit():
     few = {place: {("baseline", 0): _share(0.001)} for place in grid(TEST_CORRUPTIONS)}
     assert relative(merged(few, grid(TEST_CORRUPTIONS, model="a"))) == []
+
+
+def test_what_may_be_published_is_what_is_measured():
+    plain: Outcomes = {
+        ("clean", "clean", 0, "wrong"): {("baseline", 0): _share(0.1)},
+        ("cifar-100-c", "clean", 0, "wrong"): {("baseline", 0): _share(0.1)},
+        ("fgsm", epsilon_name(8 / 255), None, "wrong"): {("baseline", 0): _share(0.5)},
+        ("fgsm", epsilon_name(0), None, "wrong"): {("baseline", 0): _share(0.1)},
+    }
+    every = [f"{name}{scale}" for name in MFP_PERTURBATIONS for scale in ("", "_2", "_3")]
+    corrupted = [grid(CORRUPTIONS, of) for of in ("cifar-10-c", "cifar-100-c")]
+    found = values(merged(plain, *corrupted, videos(every, 0.02)))
+    assert set(get_args(Metric)) <= found.keys()
+    assert found["cifar-100-c/mce15"] == pytest.approx(0.073), "of the 15, without the clean images"
+    assert found["fgsm/error"] == 0.5
 
 
 def test_the_baseline_comes_first():
