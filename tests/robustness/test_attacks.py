@@ -115,7 +115,7 @@ def test_more_steps_fool_a_network_at_least_as_often_as_one_and_the_start_follow
 def test_own_networks_are_attacked_in_their_memory_format():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     seen: list[bool] = []
-    model = build("fastnet", 10, (0.5,) * 3, (0.25,) * 3)
+    model = Classifier(build("fastnet", 32), 10, (0.5,) * 3, (0.25,) * 3, rotation=False)
     model.register_forward_pre_hook(
         lambda _, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
     )

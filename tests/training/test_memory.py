@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from raycnn.models import build
+from raycnn.models.classifier import Classifier
 from raycnn.robustness.attacks import score_fgsm, score_pgd
 from raycnn.robustness.evaluate import logits
 from raycnn.training.batches import Group, Images
@@ -21,7 +22,7 @@ class Small(nn.Module):
     def __init__(self, room: int):
         super().__init__()
         torch.manual_seed(0)
-        self.network = build("fastnet", 10, (0.5,) * 3, (0.25,) * 3)
+        self.network = Classifier(build("fastnet", 32), 10, (0.5,) * 3, (0.25,) * 3, rotation=False)
         self.room = room
         self.sizes: list[int] = []
         self.kept: list[bool] = []
