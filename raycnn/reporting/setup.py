@@ -5,7 +5,7 @@ from datetime import datetime
 
 from raycnn.reporting.parameter_figures import parameter_label
 from raycnn.reporting.results import Run
-from raycnn.reporting.words import duration, objective_words, short_value
+from raycnn.reporting.words import duration, objective_words, short_value, some_names
 from raycnn.spec.search import Finals
 from raycnn.spec.space import FloatRange, IntRange, Named, parameters
 
@@ -41,7 +41,10 @@ def _training(run: Run) -> Facts:
     digests = {"data digest": "digest", "split digest": "split_digest"}
     return {
         "data": f"{spec.data.name}{', unofficial copy' if run.unofficial else ''}",
-        "images": ", ".join(counts),
+        "images": ", ".join(counts) + (f", {side} × {side} pixels" if (side := data.get("side_px")) else ""),
+        "classes": some_names(run.manifest.classes),
+        "left out": data.get("left_out", ""),
+        "duplicates": " ".join(run.manifest.duplicates),
         **{term: data.get(key, "")[:16] for term, key in digests.items()},
         "model": spec.model,
         "budget": f"{spec.budget.epochs} epochs, batch size {spec.budget.batch_size:,}",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raycnn.data.folder import read_picture
+from raycnn.data.pictures import read_picture
 from raycnn.data.sealing import sealed
 from raycnn.data.sources import load
 from raycnn.errors import DataError
