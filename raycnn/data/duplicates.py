@@ -43,12 +43,12 @@ def record_duplicates(directory: Path, image_name: ImageName) -> list[str]:
     write_atomically(directory / _FILE, json.dumps(content))
     return [
         *_line(
-            f"of {test_count:,} test images are those of a training image, too",
+            f"of {test_count:,} test images: the same pixels as a training image",
             pairs((repeated >= count) & (earliest[repeated] < count)),
             "Scores are too good; remove such images.",
         ),
         *_line(
-            f"of {len(labels):,} images are those of one of another class, too",
+            f"of {len(labels):,} images: the same pixels as one of another class",
             pairs(labels[repeated] != labels[earliest[repeated]]),
             "One of the classes is wrong; remove such images.",
         ),
@@ -71,14 +71,14 @@ def split_duplicates(data: DataSet, split: Split) -> list[str]:
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}). Delete its folder; the next start makes it anew.") from error
     return _line(
-        f"of {len(split.validation):,} validation images are those of a training image, too",
+        f"of {len(split.validation):,} validation images: the same pixels as a training image",
         pairs,
         "Validation errors are too good; remove such images.",
     )
 
 
 def _line(whose: str, pairs: list[tuple[str, str]], mend: str) -> list[str]:
-    return [f"The pixels of {len(pairs):,} {whose}, as {' and '.join(pairs[0])}. {mend}"] if pairs else []
+    return [f"{len(pairs):,} {whose} (such as {' and '.join(pairs[0])}). {mend}"] if pairs else []
 
 
 def _keys(images: np.ndarray) -> np.ndarray:

@@ -93,9 +93,9 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path:
 
 
 def _class_names(folder: Path, left_out: LeftOut) -> list[str]:
-    """Changes `left_out`. Sorted. Raises DataError for a link to nothing, and for a name that cannot be shown."""
+    """Changes `left_out`. In order. Raises DataError for a link to nothing, and for a name that cannot be shown."""
     names = []
-    for entry in os.scandir(folder):
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = Path(entry.path)
         if is_hidden(entry.name):
             left_out[_hidden_kind(entry)] += 1
@@ -108,7 +108,7 @@ def _class_names(folder: Path, left_out: LeftOut) -> list[str]:
             raise DataError(f"{shown(path)}: a class's name must be of characters that can be shown. Rename it.")
         else:
             names.append(entry.name)
-    return sorted(names)
+    return names
 
 
 def _other(names: dict[str, list[str]], split: str) -> list[str]:
