@@ -151,7 +151,7 @@ def _data(spec: SearchSpec, place: str | None) -> list[str]:
             tree = folder.survey(home)
             lines = [f"{name:19} {home}: {', '.join(tree.class_names)}"]
             lines += [f"left out            {tree.left_out}"] if tree.left_out else []
-        except RaycnnError as error:
+        except (RaycnnError, OSError) as error:
             lines = [f"MISSING             {error}"]
     elif is_complete(name, home):
         lines = [f"{name:19} {home}"]

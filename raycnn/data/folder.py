@@ -95,7 +95,9 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path:
 def _class_names(folder: Path, left_out: LeftOut) -> list[str]:
     """Changes `left_out`. In order. Raises DataError for a link to nothing, and for a name that cannot be shown."""
     names = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    with _told(folder):
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    for entry in entries:
         path = Path(entry.path)
         if is_hidden(entry.name):
             left_out[_hidden_kind(entry)] += 1

@@ -31,6 +31,8 @@ _LEFT_BY_SYSTEMS = frozenset(
 )
 # Pillow warns of a picture that, by its header, takes some hundred MB to decode, and refuses twice as much.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# A picture is read or refused; that a camera's notes in it are damaged is nothing to a user.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def is_picture(path: Path) -> bool:

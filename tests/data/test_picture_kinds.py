@@ -1,7 +1,10 @@
 """Every kind of picture is read as its format defines it, or refused by name. Expected pixels are worked by hand."""
 
+import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -135,6 +138,21 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path, suffix: str):
     first, second = (Image.new("RGB", (16, 16), colour) for colour in ((255, 0, 0), (0, 0, 255)))
     first.save(tmp_path / f"x{suffix}", save_all=True, append_images=[second])
     assert np.abs(read_picture(tmp_path / f"x{suffix}", 8).astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_damaged_notes_of_a_camera_are_nothing_to_a_user(tmp_path: Path):
+    notes = Image.Exif()
+    notes[0x010E] = "a description of some length"
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(content, "JPEG", exif=notes)
+    damaged = content.getvalue().replace(b"Exif\0\0MM\0*\0\0\0\x08\0\x01", b"Exif\0\0MM\0*\0\0\0\x08\0\xff")
+    assert damaged != content.getvalue()
+    (tmp_path / "x.jpg").write_bytes(damaged)
+    program = "import sys, pathlib, raycnn.data.pictures as p; p.read_rgb(pathlib.Path(sys.argv[1]), 8); print('read')"
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "x.jpg"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("read\n", "")
 
 
 def test_a_picture_under_the_suffix_of_another_format_is_read(tmp_path: Path):
