@@ -19,9 +19,10 @@ ImageName = Callable[[str, int], str]
 
 
 def record_duplicates(directory: Path, image_name: ImageName) -> list[str]:
-    """A line for each kind of images with the same pixels in the .npy files of `directory`, but for those of the split.
+    """Compare all images in the .npy files of `directory`: lines about test images that are trained on, and classes.
 
-    Groups of such training images go to a file there, for `split_duplicates`. Of test images nothing does.
+    Groups of training images with the same pixels are written there, for `split_duplicates`; no test image is among
+    them.
     """
     splits = [open_split(directory, split) for split in SPLITS]
     count, test_count = (len(split.labels) for split in splits)

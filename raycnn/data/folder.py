@@ -12,7 +12,7 @@ import numpy as np
 
 from raycnn.data.cache import Progress, Source
 from raycnn.data.dataset import create_images, save_labels
-from raycnn.data.pictures import SUFFIXES, is_hidden, is_picture, read_picture, shown
+from raycnn.data.pictures import is_hidden, is_picture, read_picture, shown
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
@@ -156,8 +156,7 @@ def _pictures(folder: Path, left_out: LeftOut) -> list[Path]:
         waiting += reversed(below)
     if not found:
         seen = f" (left out: {_in_words(others)})" if others else ""
-        read = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"{shown(folder)}: no picture{seen}. Add some that can be read ({read}), or remove the class.")
+        raise DataError(f"{shown(folder)}: no picture{seen}. Add some, as PNG or JPEG, or remove the class.")
     left_out.update(others)
     return found
 

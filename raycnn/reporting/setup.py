@@ -1,15 +1,16 @@
 """What was run, as terms and their descriptions, for the report's setup section."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from raycnn.reporting.parameter_figures import parameter_label
 from raycnn.reporting.results import Run
-from raycnn.reporting.words import duration, objective_words, short_value, some_names
+from raycnn.reporting.words import duration, objective_words, short_value
 from raycnn.spec.search import Finals
 from raycnn.spec.space import FloatRange, IntRange, Named, parameters
 
 Facts = dict[str, str]
+_MOST_NAMES = 20
 
 
 def setup_facts(run: Run) -> dict[str, Facts]:
@@ -42,7 +43,7 @@ def _training(run: Run) -> Facts:
     return {
         "data": f"{spec.data.name}{', unofficial copy' if run.unofficial else ''}",
         "images": ", ".join(counts) + (f", {side} × {side} pixels" if (side := data.get("side_px")) else ""),
-        "classes": some_names(run.manifest.classes),
+        "classes": _names(run.manifest.classes),
         "left out": data.get("left_out", ""),
         "duplicates": " ".join(run.manifest.duplicates),
         **{term: data.get(key, "")[:16] for term, key in digests.items()},
@@ -106,6 +107,12 @@ def _machine(run: Run) -> Facts:
         "finished": day(manifest.finished) + (f", after {duration(took)}" if took else ""),
         "command": manifest.command,
     }
+
+
+def _names(names: Sequence[str]) -> str:
+    """ "3: ant, bee, cat"; of many the first ones. Empty for none."""
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return f"{len(names):,}: {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
 
 
 def _pairs(facts: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Numbers as a reader wants them. Errors are fractions everywhere else; here they become percent."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -30,12 +30,6 @@ def duration(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """ "1 epoch", "1,000 epochs"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def some_names(names: Sequence[str], most: int = 20) -> str:
-    """ "3: ant, bee, cat"; of many the first ones. Empty for none."""
-    more = ", …" if len(names) > most else ""
-    return f"{len(names):,}: {', '.join(names[:most])}{more}" if names else ""
 
 
 def short_value(value: object) -> str:
