@@ -8,6 +8,7 @@ import torch
 from ruamel.yaml import YAML
 
 from raycnn import models
+from raycnn.data.duplicates import split_duplicates
 from raycnn.data.sources import load
 from raycnn.data.split import stratified_split
 from raycnn.digest import read_json, write_json
@@ -42,6 +43,8 @@ def train_recipe(
     todo = units(recipe.scoring, recipe.data, root, data, SCORE_SEED)  # what is missing is missed now
     held_out = recipe.data.validation
     split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
+    for line in [*data.notes(), *(f"warning: {line}" for line in split_duplicates(data, split))]:
+        say(line)
     _keep(run, recipe, {"digest": data.digest, "split_digest": split.digest})
     remember(run, recipe.training.model)
     resident = training_data(data, split.train, split.validation, None, device)

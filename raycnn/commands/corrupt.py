@@ -63,6 +63,8 @@ def corrupt(
             f"{name}: {count:,} images of the {split} split, seed {seed}"
             f"{'' if found.verified else '; an unofficial copy: checksums were not compared'}"
         )
+        for note in found.notes():
+            line.say(note)
         for kind, names in chosen.items():
             wanted = Generation(kind, names, found.directory, part, count, seed, textures)
             if "frost" in names:

@@ -68,7 +68,7 @@ def score(
         cluster.prepare_environment(run / "raycnn.log")
     cluster.connect(address)
     try:
-        path = score_run(run, data, lambda line: print(f"raycnn: {line}" if plain else line, flush=True))
+        path = score_run(run, data, lambda line: print(f"raycnn: {line}" if plain else line, flush=True), told=plain)
     finally:
         cluster.disconnect()
     print(f"raycnn: {path}" if plain else path)

@@ -134,6 +134,7 @@ def _describe(spec: SearchSpec, directory: Path, place: str | None, address: str
 
 def _data(spec: SearchSpec, place: str | None) -> list[str]:
     """What of the data is there, and what the search would stop for."""
+    from raycnn.data import folder
     from raycnn.data.cifar import is_complete
     from raycnn.data.remote import directory_of
     from raycnn.data.sources import place_of
@@ -145,7 +146,14 @@ def _data(spec: SearchSpec, place: str | None) -> list[str]:
     home = place_of(root or spec.data.root)
     if name == "shapes":
         lines = ["shapes              generated"]
-    elif name == "folder" or is_complete(name, home):
+    elif name == "folder":
+        try:
+            tree = folder.survey(home)
+            lines = [f"{name:19} {home}: {', '.join(tree.class_names)}"]
+            lines += [f"left out            {tree.left_out}"] if tree.left_out else []
+        except (RaycnnError, OSError) as error:
+            lines = [f"MISSING             {error}"]
+    elif is_complete(name, home):
         lines = [f"{name:19} {home}"]
     else:
         lines = [f"{name:19} not in {home}; {'downloaded at the start' if spec.data.verify else 'MISSING'}"]

@@ -5,18 +5,19 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from raycnn.data.dataset import DataSet, open_cached, seal
+from raycnn.data.duplicates import ImageName, record_duplicates
 from raycnn.errors import DataError
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
-_FORMAT = 1  # part of the key: raise it when what is written here changes
+_FORMAT = 2  # part of the key: raise it when what is written here changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Source:
     settings: everything beside the files that decides about the result, JSON-serialisable.
     files: what is read; a change of path, size or modification time makes another cache entry.
     convert: writes the four .npy files into a folder; returns the class names and whether checksums held.
+    image_name: what a user calls an image. left_out: as in DataSet.
     """
 
     name: str
     settings: dict[str, Any]
     files: tuple[Path, ...]
     convert: Callable[[Path, Progress], tuple[tuple[str, ...], bool]]
+    image_name: ImageName = lambda split, index: f"{split} image {index}"
+    left_out: str = ""
 
 
 def cached(source: Source, cache: Path, progress: Progress) -> DataSet:
@@ -40,6 +44,10 @@ def cached(source: Source, cache: Path, progress: Progress) -> DataSet:
     Safe for several processes at once: one converts, the others wait for it. An entry appears whole or not at all, and
     a damaged one is made anew. Raises DataError where the source is damaged or the cache cannot be written.
     """
+    return replace(_entry(source, cache, progress), left_out=source.left_out)
+
+
+def _entry(source: Source, cache: Path, progress: Progress) -> DataSet:
     files = _describe(source.files)
     entry = cache / f"{source.name}-{_key(source, files)}"
     if (entry / "meta.json").exists():
@@ -95,6 +103,7 @@ def _make(source: Source, files: list[tuple[str, int, int]], entry: Path, progre
                 f"{source.name}: its files changed while they were read. Start again when they are complete."
             )
         facts = {"name": source.name, "class_names": class_names, "verified": verified}
+        facts["duplicates"] = record_duplicates(made, source.image_name)
         seal(made, {**facts, "source": {"settings": source.settings, "files": _brief(files)}})
         made.rename(entry)
     return open_cached(entry)

@@ -35,6 +35,8 @@ class DataSet:
     digest: sha256 over the images, then the labels (little-endian int64), of train, then of test.
     verified: False for a copy of CIFAR whose checksums were not compared, so that a report can say so.
     directory: where the .npy files lie; `open_cached` opens it again.
+    duplicates: a line for each kind of images with the same pixels. left_out: what lies among the files and is not
+    read, in words; only `sources.load` knows it.
     """
 
     name: str
@@ -46,12 +48,19 @@ class DataSet:
     digest: str
     verified: bool
     directory: Path
+    duplicates: tuple[str, ...] = ()
+    left_out: str = ""
+
+    def notes(self) -> list[str]:
+        """Lines that a user should see, whatever is done with the images."""
+        left_out = [f"left out: {self.left_out}"] if self.left_out else []
+        return left_out + [f"warning: {line}" for line in self.duplicates]
 
     def open_test(self) -> ImageSet:
         """The test images, which only scoring may see. Raises DataError where their files are missing or damaged."""
         with _cached_files(self.directory):
             meta = json.loads((self.directory / "meta.json").read_text(encoding="utf-8"))
-            return _open_split(self.directory, "test", meta)
+            return _open_checked(self.directory, "test", meta)
 
 
 def test_files(directory: Path) -> tuple[Path, Path]:
@@ -72,13 +81,14 @@ def open_cached(directory: Path) -> DataSet:
         return DataSet(
             name=meta["name"],
             class_names=tuple(meta["class_names"]),
-            train=_open_split(directory, "train", meta),
+            train=_open_checked(directory, "train", meta),
             test_count=int(meta["shapes"]["test"][0]),
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             digest=meta["digest"],
             verified=meta["verified"],
             directory=directory,
+            duplicates=tuple(meta.get("duplicates", ())),
         )
 
 
@@ -103,14 +113,12 @@ def seal(directory: Path, facts: dict[str, Any]) -> None:
     digest = hashlib.sha256()
     shapes = {}
     for split in SPLITS:
-        images = np.load(_images_file(directory, split), mmap_mode="r", allow_pickle=False)
-        labels = np.load(_labels_file(directory, split), allow_pickle=False)
-        shapes[split] = list(images.shape)
-        for block in _blocks(images):
+        opened = open_split(directory, split)
+        shapes[split] = list(opened.images.shape)
+        for block in _blocks(opened.images):
             digest.update(block.data)
-        digest.update(labels.astype("<i8").data)
-    train = np.load(_images_file(directory, "train"), mmap_mode="r", allow_pickle=False)
-    mean, std = channel_statistics(train)
+        digest.update(opened.labels.astype("<i8").data)
+    mean, std = channel_statistics(open_split(directory, "train").images)
     meta = {**facts, "mean": mean, "std": std, "digest": digest.hexdigest(), "shapes": shapes}
     write_atomically(directory / "meta.json", json.dumps(meta, indent=1))
     for file in directory.iterdir():
@@ -146,13 +154,20 @@ def save_labels(directory: Path, split: str, labels: np.ndarray) -> None:
     np.save(_labels_file(directory, split), labels.astype(np.int64), allow_pickle=False)
 
 
-def _open_split(directory: Path, split: str, meta: dict[str, Any]) -> ImageSet:
+def open_split(directory: Path, split: str) -> ImageSet:
+    """A split that was saved, by memory map, as it is."""
     images = np.load(_images_file(directory, split), mmap_mode="r", allow_pickle=False)
     labels = np.load(_labels_file(directory, split), mmap_mode="r", allow_pickle=False)
+    return ImageSet(images, labels)
+
+
+def _open_checked(directory: Path, split: str, meta: dict[str, Any]) -> ImageSet:
+    opened = open_split(directory, split)
+    images, labels = opened.images, opened.labels
     expected = tuple(meta["shapes"][split])
     if images.shape != expected or images.dtype != np.uint8 or labels.shape != expected[:1] or labels.dtype != np.int64:
         raise ValueError(f"{split}: {images.dtype} {images.shape} with labels {labels.dtype} {labels.shape}")
-    return ImageSet(images, labels)
+    return opened
 
 
 def _images_file(directory: Path, split: str) -> Path:

@@ -2,36 +2,69 @@
 
 import contextlib
 import os
-import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from raycnn.data.cache import Progress, Source
 from raycnn.data.dataset import create_images, save_labels
+from raycnn.data.pictures import is_hidden, is_picture, read_picture, shown
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"})
 TEST_FOLDERS = ("test", "val")
 """Where test images may lie; the first that is there is taken."""
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # Pillow knows more, some of which run other programs
 _BLOCK = 512  # pictures between two reports of progress
-# Pillow warns of a picture that, by its header, takes some hundred MB to decode, and refuses twice as much.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+_NAMED = 8  # kinds of files left out that are named
+_LONGEST_SUFFIX = 10
+
+LeftOut = Counter[tuple[str, str]]
+"""How many of what are no pictures: ("file", "with .txt"), ("hidden folder", "")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What lies in a folder of pictures. paths: by split, of each class. left_out: in words, of what is not read."""
+
+    class_names: tuple[str, ...]
+    paths: dict[str, list[list[Path]]]
+    left_out: str
 
 
 def find(spec: DataSpec, root: Path) -> Source:
-    """The pictures under root/train/<class>/ and root/test/<class>/ (else root/val/<class>/), at any depth.
+    """The pictures that `survey` finds, to be read at `spec.image_px`. Raises as it does."""
+    tree = survey(root)
+    flat = {split: [path for paths in by_class for path in paths] for split, by_class in tree.paths.items()}
+
+    def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
+        for split, by_class in tree.paths.items():
+            sizes = [len(paths) for paths in by_class]
+            _convert(split, flat[split], np.repeat(np.arange(len(sizes)), sizes), spec.image_px, directory, progress)
+        return tree.class_names, True
+
+    return Source(
+        spec.name,
+        {"image_px": spec.image_px},
+        (*flat["train"], *flat["test"]),
+        convert,
+        image_name=lambda split, index: shown(flat[split][index].relative_to(root)),
+        left_out=tree.left_out,
+    )
+
+
+def survey(root: Path) -> Tree:
+    """The pictures under root/train/<class>/ and root/test/<class>/ (else root/val/<class>/), at any depth, unopened.
 
     Classes are numbered in the order of their names. Raises DataError where a split, a class or a class's pictures are
-    missing.
+    missing, and as `_pictures` does.
     """
+    left_out: LeftOut = Counter()
     folders = {"train": _split_folder(root, ["train"]), "test": _split_folder(root, TEST_FOLDERS)}
-    names = {split: _class_names(folder) for split, folder in folders.items()}
+    names = {split: _class_names(folder, left_out) for split, folder in folders.items()}
     if names["train"] != names["test"]:
         only = [
             f"{name} only in {split}" for split in names for name in names[split] if name not in _other(names, split)
@@ -42,52 +75,11 @@ def find(spec: DataSpec, root: Path) -> Source:
     if len(names["train"]) < 2:
         raise DataError(f"{folders['train']}: {len(names['train'])} classes, two are needed: one directory for each.")
     _refuse_shared([folder / name for split, folder in folders.items() for name in names[split]])
-    pictures = {split: [list(_pictures(folder / name)) for name in names[split]] for split, folder in folders.items()}
-
-    def convert(directory: Path, progress: Progress) -> tuple[tuple[str, ...], bool]:
-        for split, by_class in pictures.items():
-            _convert(split, by_class, spec.image_px, directory, progress)
-        return tuple(names["train"]), True
-
-    files = tuple(path for by_class in pictures.values() for paths in by_class for path in paths)
-    return Source(spec.name, {"image_px": spec.image_px}, files, convert)
-
-
-def read_picture(path: Path, side_px: int) -> np.ndarray:
-    """(side_px, side_px, 3) uint8: the largest square in the middle, resized with antialiasing.
-
-    Read as by `read_rgb`.
-    """
-    picture = read_rgb(path, 2 * side_px)
-    side = min(picture.size)
-    left, top = ((length - side) // 2 for length in picture.size)
-    # Cut first: a picture of 1 x 60,000 pixels would not fit in memory once its shorter side is enlarged.
-    square = picture.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((side_px, side_px), Image.Resampling.BICUBIC))
-
-
-def read_rgb(path: Path, least_px: int | None = None) -> Image.Image:
-    """The picture in RGB, 8 bits. least_px: a JPEG may come smaller, with sides of at least that.
-
-    Grey, palette and transparent pictures become RGB; transparency is dropped. As in the usual ImageNet readers, a
-    camera's note on orientation is ignored. Raises DataError for a damaged picture, for one of more than 8 bits, and,
-    before it is decoded, for one of too many pixels.
-    """
-    try:
-        if not path.is_file():
-            raise ValueError("it is no file")
-        with Image.open(path, formats=_FORMATS) as opened:
-            if opened.mode[0] in "IF":
-                raise ValueError("it has more than 8 bits per channel; save it with 8")
-            if least_px:
-                opened.draft("RGB", (least_px, least_px))  # JPEG: decodes large pictures at a fraction of their size
-            # Through RGBA, because Pillow warns where a palette's transparency is dropped directly.
-            return opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        words = f"it claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise DataError(f"{path}: not a readable picture ({words}). Shrink or remove it.") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
+    paths = {split: [_pictures(folder / name, left_out) for name in names[split]] for split, folder in folders.items()}
+    for name in TEST_FOLDERS:
+        if folders["test"].name != name and (root / name).is_dir():
+            left_out["folder", f"{name}, for there is {folders['test'].name}"] += 1
+    return Tree(tuple(names["train"]), paths, _in_words(left_out))
 
 
 def _split_folder(root: Path, names: Sequence[str]) -> Path:
@@ -100,64 +92,111 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path:
     )
 
 
-def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+def _class_names(folder: Path, left_out: LeftOut) -> list[str]:
+    """Changes `left_out`. In order. Raises DataError for a link to nothing, and for a name that cannot be shown."""
+    names = []
+    with _told(folder):
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    for entry in entries:
+        path = Path(entry.path)
+        if is_hidden(entry.name):
+            left_out[_hidden_kind(entry)] += 1
+            continue
+        with _told(path):
+            path.stat()
+        if not entry.is_dir():
+            left_out["file", "in no class's folder"] += 1
+        elif shown(entry.name) != entry.name:
+            raise DataError(f"{shown(path)}: a class's name must be of characters that can be shown. Rename it.")
+        else:
+            names.append(entry.name)
+    return names
 
 
 def _other(names: dict[str, list[str]], split: str) -> list[str]:
     return names["test" if split == "train" else "train"]
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    """Every picture below `folder`, once, in a fixed order; hidden files and other suffixes are no pictures.
+def _pictures(folder: Path, left_out: LeftOut) -> list[Path]:
+    """Changes `left_out`. Every picture below `folder`, once, in a fixed order.
 
-    Raises DataError for what would be missed, or would bring in pictures of elsewhere: a link out of the folder or to
-    nothing, a picture's name that is no file, a folder that cannot be read.
+    What is hidden is left out, and what has another suffix. Raises DataError for what would be missed, or would bring
+    in pictures of elsewhere: a link out of the folder or to nothing, a picture's name that is no file, a folder that
+    cannot be read.
     """
-    own, empty, waiting = folder.resolve(), True, [folder]
+    own, waiting = folder.resolve(), [folder]
+    found: list[Path] = []
+    by_link: set[Path] = set()
+    others: LeftOut = Counter()
     while waiting:
         directory = waiting.pop()
         with _told(directory):
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         below = []
         for entry in entries:  # of a file that is no link nothing more is asked: there may be millions
-            path = Path(entry.path)
-            if entry.is_symlink() and not _leads_within(path, own):
+            path, is_link = Path(entry.path), entry.is_symlink()
+            if is_hidden(entry.name):
+                others[_hidden_kind(entry)] += 1
                 continue
-            if entry.is_dir():
+            is_folder = path.is_dir() if is_link else entry.is_dir()
+            if not is_folder and not is_picture(path):
+                others["file", _suffix_words(path)] += 1
+                continue
+            if is_link:
+                real = _within(path, own)
+                if is_folder or real in by_link or _is_met(real.relative_to(own)):
+                    continue
+                by_link.add(real)
+            if is_folder:
                 below.append(path)
-            elif _is_picture(path):
-                if not entry.is_file():
-                    raise DataError(f"{path}: has a picture's name and is no file. Remove it.")
-                empty = False
-                yield path
+            elif not entry.is_file():
+                raise DataError(f"{shown(path)}: has a picture's name and is no file. Remove it.")
+            else:
+                found.append(path)
         waiting += reversed(below)
-    if empty:
-        raise DataError(f"{folder}: no picture ({', '.join(sorted(SUFFIXES))}). Add some or remove the class.")
+    if not found:
+        seen = f" (left out: {_in_words(others)})" if others else ""
+        raise DataError(f"{shown(folder)}: no picture{seen}. Add some, as PNG or JPEG, or remove the class.")
+    left_out.update(others)
+    return found
 
 
-def _leads_within(link: Path, own: Path) -> bool:
-    """Whether a link in a class's folder leads to something in there that is not met where it lies, too.
+def _hidden_kind(entry: os.DirEntry) -> tuple[str, str]:
+    return ("hidden folder" if entry.is_dir(follow_symlinks=False) else "hidden file", "")
 
-    Raises DataError where it leads out of the folder or to nothing.
-    """
-    is_folder = link.is_dir()
-    if not is_folder and not _is_picture(link):
-        return False
+
+def _suffix_words(path: Path) -> str:
+    suffix = shown(path.suffix.lower())
+    if len(suffix) > _LONGEST_SUFFIX:
+        return "with another suffix"
+    return f"with {suffix}" if suffix else "without suffix"
+
+
+def _in_words(left_out: LeftOut) -> str:
+    """ "3 files with .txt, 1 hidden folder"; empty for nothing."""
+    by_count = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{n:,} {noun}{'s' * (n != 1)} {which}".rstrip() for (noun, which), n in by_count[:_NAMED]]
+    if rest := sum(n for _, n in by_count[_NAMED:]):
+        words.append(f"{rest:,} of other kinds")
+    return ", ".join(words)
+
+
+def _within(link: Path, own: Path) -> Path:
+    """Where a link in a class's folder leads to. Raises DataError where that is outside of the folder, or nothing."""
     with _told(link):
         link.stat()
         real = link.resolve()
     if not real.is_relative_to(own):
         raise DataError(
-            f"{link}: is a link to {real}, outside of its class's folder. Put the pictures themselves there, or remove "
-            "it."
+            f"{shown(link)}: is a link to {shown(real)}, outside of its class's folder. Put the pictures themselves "
+            "there, or remove it."
         )
-    return not is_folder and not _is_picture(real)
+    return real
 
 
-def _is_picture(path: Path) -> bool:
-    """By its name."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _is_met(place: Path) -> bool:
+    """Whether the file at that place in a class's folder is read where it lies."""
+    return is_picture(place) and not any(map(is_hidden, place.parts))
 
 
 @contextlib.contextmanager
@@ -166,10 +205,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: is a link to nothing. Remove it.") from None
+        raise DataError(f"{shown(path)}: is a link to nothing. Remove it.") from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "a link to itself"
-        raise DataError(f"{path}: cannot be read ({reason}). Mend its rights, or remove it.") from None
+        raise DataError(f"{shown(path)}: cannot be read ({reason}). Mend its rights, or remove it.") from None
 
 
 def _refuse_shared(folders: Sequence[Path]) -> None:
@@ -187,9 +226,9 @@ def _refuse_shared(folders: Sequence[Path]) -> None:
                 )
 
 
-def _convert(split: str, by_class: list[list[Path]], side_px: int, directory: Path, progress: Progress) -> None:
-    paths = [path for of_class in by_class for path in of_class]
-    labels = np.repeat(np.arange(len(by_class)), [len(of_class) for of_class in by_class])
+def _convert(
+    split: str, paths: list[Path], labels: np.ndarray, side_px: int, directory: Path, progress: Progress
+) -> None:
     images = create_images(directory, split, (len(paths), side_px, side_px, 3))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without holding the interpreter lock
         for start in range(0, len(paths), _BLOCK):

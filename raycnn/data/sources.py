@@ -7,6 +7,7 @@ import platformdirs
 from raycnn.data import cifar, folder, shapes
 from raycnn.data.cache import Progress, Source, cached
 from raycnn.data.dataset import SPLITS, DataSet, ImageSet, open_cached, save_split
+from raycnn.data.pictures import is_hidden
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
@@ -52,7 +53,9 @@ def name_of(root: Path) -> str | None:
         return None
     names = [name for name in cifar.OFFICIAL if cifar.is_there(name, root)]
     names = names or [name for name, label in _BENCHMARKS.items() if any(root.glob(f"{label}-[CP]"))]
-    if not names and any(path.is_dir() for name in folder.TEST_FOLDERS for path in root.glob(f"{name}/*")):
+    if not names and any(
+        path.is_dir() and not is_hidden(path.name) for name in folder.TEST_FOLDERS for path in root.glob(f"{name}/*")
+    ):
         names = ["folder"]
     if len(names) != 1:
         found = " and ".join(names) or "neither CIFAR nor pictures in test/CLASS/"

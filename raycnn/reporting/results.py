@@ -67,7 +67,7 @@ class Curve:
 class Manifest:
     """How the run came about. Everything may be missing. data_verified: whether the data are the official files.
 
-    benchmarks: where the files of each benchmark came from.
+    duplicates: a line for each kind of images with the same pixels. benchmarks: where the files of each came from.
     """
 
     versions: Mapping[str, str]
@@ -75,6 +75,8 @@ class Manifest:
     data: Mapping[str, str]
     data_directory: Path | None
     data_verified: bool | None
+    classes: tuple[str, ...]
+    duplicates: tuple[str, ...]
     slots: int | None
     workers: int | None
     started: datetime | None
@@ -203,6 +205,8 @@ def _manifest(run: Path) -> Manifest:
         data={key: str(value) for key, value in data.items() if value is not None},
         data_directory=Path(directory) if directory else None,
         data_verified=data.get("verified"),
+        classes=tuple(data.get("classes") or ()),
+        duplicates=tuple(data.get("duplicates") or ()),
         slots=tree.get("slots"),
         workers=tree.get("workers"),
         started=_time(tree.get("started")),

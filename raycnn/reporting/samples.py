@@ -41,35 +41,46 @@ def sample_images(run: Run, trial: Trial | None) -> tuple[list[Sample], str]:
     import torch
 
     try:
-        images, mean, std, of = _images(run)
+        images, mean, std, classes = _images(run)
     except DataError as error:
         return [], f"Sample images are left out, for the run's data cannot be opened here: {error}"
     generator = torch.Generator().manual_seed(run.spec.search.seed)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    of = run.spec.data.name
     strips = [Sample("as they are", "", f"{COUNT} images of {of}", _strip(images))]
     strips += drawn(_strengths(run, trial), pixels, torch.tensor(mean), torch.tensor(std), generator)
-    return strips, f"Eight training images of {of}, one of each of the first classes."
+    return strips, f"{COUNT} training images of {of}: {', '.join(classes)}."
 
 
-def _images(run: Run) -> tuple[np.ndarray, list[float], list[float], str]:
-    """(8, h, w, 3) uint8, mean and std of the data. Raises DataError where the data are out of reach."""
+def _images(run: Run) -> tuple[np.ndarray, list[float], list[float], list[str]]:
+    """(8, h, w, 3) uint8, mean and std of the data, and the class of each image.
+
+    Raises DataError where the data are out of reach.
+    """
     directory, name = run.manifest.data_directory, run.spec.data.name
     if directory and (directory.exists() or name != "shapes"):
         data = open_cached(directory)
-        chosen = _one_of_each(np.asarray(data.train.labels))
-        return np.array(data.train.images[chosen]), list(data.mean), list(data.std), name
+        labels = np.asarray(data.train.labels)
+        chosen = _one_of_each(labels)
+        classes = [data.class_names[label] for label in labels[chosen]]
+        return np.array(data.train.images[chosen]), list(data.mean), list(data.std), classes
     if name != "shapes":
         raise DataError("manifest.json does not say where they are.")
     images, labels = shapes.generate(250, run.spec.data.seed, 0)
     mean, std = channel_statistics(images)
-    return images[_one_of_each(labels)], mean, std, name
+    chosen = _one_of_each(labels)
+    return images[chosen], mean, std, [shapes.CLASS_NAMES[label] for label in labels[chosen]]
 
 
 def _one_of_each(labels: np.ndarray) -> np.ndarray:
-    """Indices of the first image of each class, filled up with further images, COUNT in all."""
-    _, first = np.unique(labels, return_index=True)
-    rest = np.setdiff1d(np.arange(min(len(labels), 2 * COUNT)), first)
-    return np.sort(np.concatenate([first[:COUNT], rest])[:COUNT])
+    """Indices of the first image of each class, then of the second of each, and so on: COUNT in all.
+
+    Where there are fewer images, they come again.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    _, first, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    place_in_class = np.arange(len(labels)) - np.repeat(first, sizes)
+    return np.resize(by_class[np.argsort(place_in_class, kind="stable")], COUNT)
 
 
 def _strengths(run: Run, trial: Trial | None) -> dict[str, tuple[Any, str]]:

@@ -1,6 +1,6 @@
 """What was run, as terms and their descriptions, for the report's setup section."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from raycnn.reporting.parameter_figures import parameter_label
@@ -10,6 +10,7 @@ from raycnn.spec.search import Finals
 from raycnn.spec.space import FloatRange, IntRange, Named, parameters
 
 Facts = dict[str, str]
+_MOST_NAMES = 20
 
 
 def setup_facts(run: Run) -> dict[str, Facts]:
@@ -41,7 +42,10 @@ def _training(run: Run) -> Facts:
     digests = {"data digest": "digest", "split digest": "split_digest"}
     return {
         "data": f"{spec.data.name}{', unofficial copy' if run.unofficial else ''}",
-        "images": ", ".join(counts),
+        "images": ", ".join(counts) + (f", {side} × {side} pixels" if (side := data.get("side_px")) else ""),
+        "classes": _names(run.manifest.classes),
+        "left out": data.get("left_out", ""),
+        "duplicates": " ".join(run.manifest.duplicates),
         **{term: data.get(key, "")[:16] for term, key in digests.items()},
         "model": spec.model,
         "budget": f"{spec.budget.epochs} epochs, batch size {spec.budget.batch_size:,}",
@@ -103,6 +107,12 @@ def _machine(run: Run) -> Facts:
         "finished": day(manifest.finished) + (f", after {duration(took)}" if took else ""),
         "command": manifest.command,
     }
+
+
+def _names(names: Sequence[str]) -> str:
+    """ "3: ant, bee, cat"; of many the first ones. Empty for none."""
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return f"{len(names):,}: {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
 
 
 def _pairs(facts: Mapping[str, str]) -> str:

@@ -114,6 +114,8 @@ def score_models(
         test = ImageSet(np.zeros((0, side_px, side_px, 3), np.uint8), np.zeros(0, np.int64))
     else:
         data = load(request.data, root)
+        for line in data.notes():
+            say(line)
         side_px, classes = data.train.images.shape[1], len(data.class_names)
         todo = units(request.scoring, request.data, root, data, _SEED)
         test = data.open_test()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raycnn.data.folder import SUFFIXES, read_rgb
+from raycnn.data.pictures import SUFFIXES, is_picture, read_rgb
 from raycnn.errors import DataError
 from raycnn.robustness.blur import smooth
 from raycnn.robustness.draws import Draws
@@ -48,7 +48,7 @@ def read_textures(folder: Path) -> Textures:
     Raises DataError where there is none, or one that is damaged or beyond Pillow's limit of pixels.
     """
     try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        paths = sorted(filter(is_picture, folder.iterdir()))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}). Name a folder of pictures of ice.") from error
     if not paths:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raycnn.data.folder import SUFFIXES, read_picture
+from raycnn.data.pictures import is_hidden, is_picture, read_picture
 from raycnn.errors import DataError
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
@@ -115,7 +115,7 @@ def _pictures(folder: Path) -> list[str]:
     found = sorted(
         f"{path.parent.name}/{path.name}"
         for path in folder.glob("*/*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if is_picture(path) and not is_hidden(path.parent.name)
     )
     if not found:
         raise DataError(f"{folder}: holds no picture in a class's folder. Get it again.")

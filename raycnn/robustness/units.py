@@ -154,7 +154,8 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
     paths = [*test_files(data.directory), *(home / benchmark.folder for benchmark in _BENCHMARKS.values())]
     paths += [path for path in _given(scoring).values() if path]
     if spec.name == "folder":
-        paths += [home / name for name in TEST_FOLDERS]
+        folders = [home / name for name in TEST_FOLDERS]
+        paths += [*folders, *(path for folder in folders for path in folder.glob("*") if path.is_symlink())]
     elif official := OFFICIAL.get(spec.name):
         paths += [folder / file for folder in (home, home / official.folder) for file in official.test]
     return tuple(path.absolute() for path in paths)

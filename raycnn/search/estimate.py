@@ -4,6 +4,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from raycnn.data import folder
+from raycnn.errors import DataError
 from raycnn.search.scheduler import own_rungs
 from raycnn.spec.search import Finals, SearchSpec
 
@@ -59,5 +61,7 @@ def _training_images(spec: SearchSpec, root: Path | None) -> int | None:
         case "cifar10" | "cifar100":
             return CIFAR_TRAINING_IMAGES
         case _:
-            folder = (root or spec.data.root or Path()) / "train"
-            return sum(1 for path in folder.glob("*/*") if path.is_file()) or None
+            try:
+                return sum(map(len, folder.survey(root or spec.data.root or Path()).paths["train"]))
+            except (DataError, OSError):
+                return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from raycnn.data.duplicates import split_duplicates
 from raycnn.data.remote import local_root
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
@@ -32,12 +33,14 @@ class SearchImages:
     """corrupted: .npy file of (corruptions, severities, n, h, w, 3), or None where it is no objective.
 
     sealed: where the test images and the benchmark's files are, which must not be opened until the search has ended.
+    duplicates: a line for each kind of images with the same pixels, those of the split among them.
     """
 
     data: DataSet
     split: Split
     corrupted: Path | None
     sealed: tuple[Path, ...]
+    duplicates: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
@@ -49,6 +52,10 @@ class SearchImages:
             "train": len(self.split.train),
             "validation": len(self.split.validation),
             "test": self.data.test_count,
+            "classes": self.data.class_names,
+            "side_px": self.data.train.images.shape[1],
+            "left_out": self.data.left_out,
+            "duplicates": self.duplicates,
             "directory": self.data.directory,
         }
 
@@ -96,7 +103,8 @@ def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Prog
     if "val/corruption_error" in spec.search.objectives:
         corrupted = _corrupted(spec, data, split, run / "cache", progress)
     scoring = spec.finals if isinstance(spec.finals, Finals) else Scoring()
-    return SearchImages(data, split, corrupted, test_paths(scoring, spec.data, root, data))
+    duplicates = (*data.duplicates, *split_duplicates(data, split))
+    return SearchImages(data, split, corrupted, test_paths(scoring, spec.data, root, data), duplicates)
 
 
 def _validation(wish: float) -> int | float:

@@ -193,6 +193,8 @@ def _train(
         dashboard = StudyDashboard(run)
         boards = {"Ray dashboard": f"http://{connected.dashboard}", "optuna-dashboard": f"http://{dashboard.address}"}
         observer.header(_header(request, ready, resources, shape, planned, without, boards))
+        for line in ready.duplicates:
+            observer.warning(line)
         stop = threading.Event()
         follower = threading.Thread(
             target=_follow_cluster, args=(pool, spec, shape, most, gauged, stop), daemon=True, name="cluster"
@@ -270,6 +272,7 @@ def _header(
     return {
         "data": f"{facts['name']}: {facts['train']:,} training, {facts['validation']:,} validation, "
         f"{facts['test']:,} test images{unofficial}",
+        **({"left out": facts["left_out"]} if facts["left_out"] else {}),
         "model": f"{spec.model}, {counted(spec.budget.epochs, 'epoch')} of batch size {spec.budget.batch_size}",
         "search": f"{spec.search.trials} trials, {spec.search.sampler}, {spec.search.scheduler}, "
         f"minimising {' and '.join(spec.search.objectives)}",

@@ -38,13 +38,18 @@ Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
 
 
-def score_run(run: Path, place: str | None, say: Callable[[str], None]) -> Path:
-    """Score the finals of a run on the Ray cluster that is connected; returns the path of robustness.parquet."""
+def score_run(run: Path, place: str | None, say: Callable[[str], None], told: bool = False) -> Path:
+    """Score the finals of a run on the Ray cluster that is connected; returns the path of robustness.parquet.
+
+    told: whether the user has seen the notes on the data set, by the search.
+    """
     spec = read_spec(run)
     if not isinstance(spec.finals, Finals):
         raise SpecError("finals: are off in this search. Run it again with finals, then score.")
     root = data_root(run, spec, place)
     data = load(spec.data, root)
+    for line in [] if told else data.notes():
+        say(line)
     models = _models(run)
     results = Results(run)
     seed = derived_seed(spec.search.seed, "test corruptions")

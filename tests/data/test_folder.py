@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raycnn.data.folder import read_picture
+from raycnn.data.pictures import read_picture
 from raycnn.data.sealing import sealed
 from raycnn.data.sources import load
 from raycnn.errors import DataError
@@ -65,6 +65,15 @@ def test_pictures_that_a_search_must_not_see_are_sealed(root, name):
         assert (root / "train" / "ant" / "a.bmp").read_bytes()
         with pytest.raises(DataError, match="is sealed"):
             (root / name / "ant" / "x.JPG").read_bytes()
+
+
+def test_test_images_that_lie_elsewhere_are_sealed_there(root):
+    (root / "test" / "ant").rename(root.parent / "ants")
+    (root / "test" / "ant").symlink_to(root.parent / "ants")
+    with sealed(paths_of_test_images(Scoring(), SPEC, root, _load(root))):
+        for path in (root / "test" / "ant" / "x.JPG", root.parent / "ants" / "x.JPG"):
+            with pytest.raises(DataError, match="is sealed"):
+                path.read_bytes()
 
 
 def test_without_a_test_folder_the_error_says_what_to_put_where(root):

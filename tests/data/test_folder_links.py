@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raycnn.data.folder import read_picture
+from raycnn.data.pictures import read_picture
 from raycnn.data.sources import load
 from raycnn.errors import DataError
 from raycnn.robustness.archives import open_corruptions

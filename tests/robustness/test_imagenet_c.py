@@ -54,6 +54,13 @@ def test_both_layouts_are_read_and_labels_follow_the_folders(tmp_path, family):
     np.testing.assert_allclose(np.concatenate(batches)[:, 8, 8, 0], [80, 0, 80, 80, 160, 160], atol=3)
 
 
+def test_hidden_folders_are_no_classes(tmp_path):
+    folder = make(tmp_path) / "fog" / "3"
+    for name in (".ipynb_checkpoints", "@eaDir"):
+        shutil.copytree(folder / "n01", folder / name)
+    assert open_imagenet_c(tmp_path).classes == CLASSES
+
+
 def test_scores_count_errors_by_severity_and_mce_is_in_units_of_alexnets(tmp_path):
     archive = open_imagenet_c(make(tmp_path, TEST_CORRUPTIONS, spoilt=3))
     scored = [one for file in archive.files for one in score_pictures({("m", 0): Red()}, file, 16, CPU)]
