@@ -1,5 +1,6 @@
 """`raycnn score`: score the finalists of a run, or networks from elsewhere."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,7 +97,8 @@ def _score_elsewhere(
     said = any(one.startswith("data.name=") for one in overrides)
     if data and not is_uri(data) and not said and (name := name_of(Path(data))):
         overrides = [f"data.name={name}", *overrides]  # what lies there, or CIFAR-10 would be downloaded into it
-    request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
+    place = json.dumps(str(imagenet_c.absolute())) if imagenet_c else None  # in quotes, for YAML may read it otherwise
+    request = read_request(overrides, {"--imagenet-c": f"scoring.imagenet_c={place}"} if place else {})
     found = sources(wishes)
     for source in found:
         if ":" not in source.model:

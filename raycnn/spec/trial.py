@@ -69,15 +69,9 @@ class Spec(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise unknown_key(str(key), list(cls.model_fields))
+                    known = {"keys": (str(key),), "value": data[key], "known": list(cls.model_fields)}
+                    raise PydanticCustomError("unknown_key", "unknown key", known)
         return data
-
-
-def unknown_key(key: str, known: list[str]) -> PydanticCustomError:
-    """An error for a key that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    mend = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
-    return PydanticCustomError("unknown_key", "unknown key. {mend}", {"keys": (key,), "mend": mend})
 
 
 class Cutout(Spec):
