@@ -96,6 +96,9 @@ class Gauged:
         self._show()
         self._observer.trial_finished(line)
 
+    def finals_progress(self, running: Mapping[str, tuple[int, int]]) -> None:
+        self._observer.finals_progress(running)
+
     def header(self, lines: Mapping[str, str]) -> None:
         self._observer.header(lines)
 
