@@ -43,7 +43,7 @@ def score(
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="What the search trusts, for its job.")] = None,
     plain: Annotated[bool, typer.Option("--plain", hidden=True, help="Mark each line, for the log of a job.")] = False,
 ) -> None:
-    """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet.
+    """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet; write its report.
 
     With --model, score networks that were trained elsewhere, in this process. What is in robustness.parquet already is
     not scored again. The test images are opened by nobody else.
@@ -73,6 +73,10 @@ def score(
     finally:
         cluster.disconnect()
     print(f"raycnn: {path}" if plain else path)
+    if not plain:  # of a search's own job the search writes it
+        from raycnn.commands.report import report
+
+        report(run)
 
 
 def _score_elsewhere(

@@ -249,7 +249,7 @@ def test_a_gpu_share_for_one_worker_and_whole_gpus_for_several_are_taken(trainer
 
 def test_objectives_are_known_and_named_once():
     assert "Did you mean val/clean_error?" in mistake("trials: 8", "objectives: [clean_error]")
-    assert "search.objectives: names one twice." in mistake(
+    assert "search.objectives.1: val/clean_error is there already. Remove it." in mistake(
         "trials: 8", "objectives: [val/clean_error, val/clean_error]"
     )
 
