@@ -23,20 +23,20 @@ class Split:
     digest: str
 
 
-def stratified_split(
-    labels: np.ndarray, validation: int | float, seed: int, class_names: Sequence[str] = ()
-) -> Split:
+def stratified_split(labels: np.ndarray, validation: int | float, seed: int, class_names: Sequence[str] = ()) -> Split:
     """Hold out `validation` images (a count, or a fraction in (0, 1)), of each class its share. Same seed, same split.
 
-    labels: (n,) integers. class_names: of each label, for messages. Of every class at least one image is held out and one is left to train on; but for that,
-    each class's count is its exact share rounded up or down. Raises SpecError where that cannot be.
+    labels: (n,) integers. class_names: of each label, for messages. Of every class at least one image is held out and
+    one is left to train on; but for that, each class's count is its exact share rounded up or down. Raises SpecError
+    where that cannot be.
     """
     labels = np.asarray(labels)
     classes, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if single := [str(class_names[label] if class_names else label) for label in classes[sizes < 2]]:
         named = ", ".join(single[:_MOST_NAMED]) + (", …" if len(single) > _MOST_NAMED else "")
         raise SpecError(
-            f"data.validation: a split needs two training images of each class, and there is one of {named}. Add images."
+            f"data.validation: a split needs two training images of each class, and there is one of {named}. "
+            "Add images."
         )
     held_out = _shares(sizes, validation)
     shuffled = np.lexsort((np.random.default_rng(seed).random(len(labels)), of_class))

@@ -27,7 +27,7 @@ class Gauged:
 
         def gauge(name: str, description: str, *tags: str) -> Any:
             made = Gauge(f"raycnn_{name}", description=description, tag_keys=("search", *tags))
-            made.set_default_tags({"search": search})
+            made.set_default_tags({"search": search.encode("ascii", "backslashreplace").decode()})  # Ray takes no other
             return made
 
         self._observer, self._wished = observer, wished

@@ -18,6 +18,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from raycnn import __version__
 from raycnn.digest import MARK, is_whole
 from raycnn.errors import SpecError
+from raycnn.invocation import undecodable
 from raycnn.spec import unknown
 from raycnn.spec.constraints import parse
 from raycnn.spec.kinds import other_kind
@@ -76,7 +77,10 @@ def read_search(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, s
 
 def _beside(file: Path, named: Path) -> Path:
     beside = (file.parent / named).absolute()
-    return beside if beside.exists() else named.absolute()
+    found = beside if beside.exists() else named.absolute()
+    if undecodable(str(found)):
+        raise SpecError(f"search.start: {found} is not UTF-8, and a run could not name it. Rename it.")
+    return found
 
 
 def search_from_text(
