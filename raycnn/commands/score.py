@@ -43,10 +43,10 @@ def score(
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="What the search trusts, for its job.")] = None,
     plain: Annotated[bool, typer.Option("--plain", hidden=True, help="Mark each line, for the log of a job.")] = False,
 ) -> None:
-    """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet, and report.
+    """Score a run's finalists and baseline on the sets that its search names, and write its report again.
 
-    With --model, score networks that were trained elsewhere, in this process. What is in robustness.parquet already is
-    not scored again. The test images are opened by nobody else.
+    With --model, score networks that were trained elsewhere, in this process. Scores go to robustness.parquet; what is
+    there already is not scored again. The test images are opened by nobody else.
     """
     run = run.absolute()
     if model:

@@ -1,7 +1,7 @@
 """A key that does not exist: where in the file that stands which was meant."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from raycnn.spec.ranges import FloatRange, IntRange, Options
@@ -36,7 +36,7 @@ def mend(form: type[Spec], key: str, value: Any, known: Sequence[str]) -> str:
     return f"Known here: {', '.join(known)}."
 
 
-def _near(name: str, known: Sequence[str] | dict[str, Any], least: float) -> list[str]:
+def _near(name: str, known: Iterable[str], least: float) -> list[str]:
     """The nearest one, if any is near."""
     return difflib.get_close_matches(name.lower(), known, n=1, cutoff=least)
 
