@@ -1,6 +1,5 @@
 """A YAML file and flags become a spec, or one line for each mistake: file, line, key, what came, mend."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.scalarbool import ScalarBoolean
 
 from raycnn import __version__
 from raycnn.digest import MARK, is_whole
@@ -36,16 +31,12 @@ from raycnn.spec.space import (
     parameters,
     resolve,
 )
+from raycnn.spec.text import MOST_BYTES, one_line, plain, read_yaml
 from raycnn.spec.trial import Spec, TrialSpec
 from raycnn.spec.wording import TAGS, message
 
 S = TypeVar("S", bound=Spec)
 
-# What a file may cost. A search space has some hundred lines, ten levels, and numbers that a computer counts with.
-MOST_BYTES = 1_000_000
-MOST_DEPTH = 50
-MOST_NODES = 50_000  # with each alias (*name) counted as what it stands for
-MOST_NUMBER = 2**63
 MOST_GRID_VALUES = 10_000  # of one parameter
 
 RUN_SPEC = "spec.yaml"
@@ -129,7 +120,7 @@ def _read(
     flags: Mapping[str, str],
     check: Callable[[S], None],
 ) -> S:
-    tree = _parse(text, where)
+    tree = read_yaml(text, where)
     if not isinstance(tree, dict):
         raise SpecError(f"{where}: holds no mapping. Start from one of the files in search_spaces.")
     if other := other_kind(form, tree, where):
@@ -137,7 +128,7 @@ def _read(
     sets = [_set(tree, "--set", override) for override in overrides]
     sets += [_set(tree, flag, override) for flag, override in flags.items()]
     try:
-        spec = form.model_validate_json(json.dumps(_Plain(where).of(tree)))
+        spec = form.model_validate_json(json.dumps(plain(tree, where)))
         check(spec)
     except ValidationError as error:
         lines = [_line(where, tree, sets, _location(e), _words(form, e)) for e in error.errors()]
@@ -167,27 +158,6 @@ class _Wrong(Exception):
         self.keys, self.message = keys, message
 
 
-def _parse(text: str, where: str) -> Any:
-    if len(text) > MOST_BYTES:
-        raise SpecError(f"{where}: is longer than {MOST_BYTES:,} bytes. Shorten it.")
-    try:
-        depth = 0
-        for event in YAML(typ="rt").parse(io.StringIO(text)):  # as they come: what is nested deeply takes long to load
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > MOST_DEPTH:
-                raise SpecError(f"{where}: is nested more than {MOST_DEPTH} deep. Remove levels.")
-        return YAML(typ="rt").load(io.StringIO(text))
-    except SpecError:
-        raise
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
-        raise SpecError(f"{where}{line}: is not YAML: {_one_line(error.problem)}. Mend that line.") from None
-    except (YAMLError, ValueError) as error:
-        raise SpecError(f"{where}: is not YAML: {_one_line(error)}. Mend that place.") from None
-    except Exception as error:  # as for `!!bool 7`, ruamel raises nearly anything for a value that is not of its tag
-        raise SpecError(f"{where}: has a value that does not fit its tag ({_one_line(error)}). Mend it.") from None
-
-
 @dataclass(frozen=True, slots=True)
 class _Set:
     """A value that a flag has put into the file's tree, at the place `keys`."""
@@ -211,47 +181,8 @@ def _set(tree: Any, flag: str, override: str) -> _Set:
         if not isinstance(child, dict):
             tree[key] = child = {}
         tree = child
-    tree[keys[-1]] = _parse(text, f"{flag} {path}")
+    tree[keys[-1]] = read_yaml(text, f"{flag} {path}")
     return _Set(flag, keys)
-
-
-class _Plain:
-    """A tree without ruamel's own types, which JSON would take for others (a bool with an anchor for an int).
-
-    Raises SpecError for what no specification needs and much would be spent on, and for what cannot be written in JSON.
-    """
-
-    def __init__(self, where: str) -> None:
-        self._where, self._nodes = where, 0
-
-    def of(self, node: Any, path: tuple[str, ...] = ()) -> Any:
-        self._nodes += 1
-        if len(path) > MOST_DEPTH:
-            raise self._refusal(path[:3], "refers to itself. Remove the alias (*name).")
-        if self._nodes > MOST_NODES:
-            raise self._refusal(path[:3], f"stands for more than {MOST_NODES:,} values. Remove aliases (*name).")
-        if isinstance(node, dict):
-            return {self._key(key, path): self.of(value, (*path, str(key)[:40])) for key, value in node.items()}
-        if isinstance(node, list):
-            return [self.of(value, (*path, str(index))) for index, value in enumerate(node)]
-        if isinstance(node, ScalarBoolean):
-            return bool(node)
-        if isinstance(node, int) and abs(node) >= MOST_NUMBER:
-            raise self._refusal(path, "must be below 2 to the power of 63. Change it.")
-        text = node if node is None or isinstance(node, bool | int | float | str) else str(node)
-        if isinstance(text, str) and "\0" in text:
-            raise self._refusal(path, "holds a NUL character. Remove it.")
-        return text
-
-    def _key(self, key: Any, path: tuple[str, ...]) -> str:
-        if isinstance(key, dict | list | tuple):
-            raise self._refusal(path, "has a mapping or a list for a key. Write a name.")
-        if isinstance(key, int) and abs(key) >= MOST_NUMBER:
-            raise self._refusal(path, "has a number of too many digits for a key. Write a name.")
-        return str(key)
-
-    def _refusal(self, path: tuple[str, ...], words: str) -> SpecError:
-        return SpecError(_one_line(f"{self._where}: {'.'.join(path)}{': ' if path else ''}{words}"))
 
 
 def _check_search(spec: SearchSpec) -> None:
@@ -358,7 +289,7 @@ def _line(where: str, tree: Any, sets: Sequence[_Set], loc: Sequence[str | int],
         keys = keys if where == "--set" else keys[len(givers[-1].keys) :]  # the flag is a name of its own
     elif line:
         where = f"{where}:{line}"
-    return _one_line(f"{where}: {'.'.join(keys)}{': ' if keys else ''}{message}")
+    return one_line(f"{where}: {'.'.join(keys)}{': ' if keys else ''}{message}")
 
 
 def _position(tree: Any, keys: Sequence[str]) -> tuple[int | None, int]:
@@ -373,7 +304,3 @@ def _position(tree: Any, keys: Sequence[str]) -> tuple[int | None, int]:
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, StopIteration):
             return line, depth
     return line, len(keys)
-
-
-def _one_line(text: object) -> str:
-    return "".join(c if c.isprintable() else " " for c in str(text))
