@@ -62,6 +62,11 @@ class Console:
         with self._lock:
             self._view.trial_finished(line)
 
+    def finals_progress(self, running: Mapping[str, tuple[int, int]]) -> None:
+        """Seen in the live line only."""
+        with self._lock:
+            self._view.finals_progress(running)
+
     def status(self, running: int, done: int, wished: int, best: Mapping[str, float], eta_s: float | None) -> None:
         """Seen in the live line only."""
         with self._lock:
@@ -111,6 +116,8 @@ class _Lines:
             f"{duration(line.seconds)}  {tail}".rstrip()
         )
 
+    def finals_progress(self, running: Mapping[str, tuple[int, int]]) -> None: ...
+
     def status(self, running: int, done: int, wished: int, best: Mapping[str, float], eta_s: float | None) -> None: ...
 
     def message(self, text: str) -> None:
@@ -132,7 +139,7 @@ class _Screen:
         self._line = _LiveLine("dots" if terminal.encoding.startswith("utf") else "line")
         self._live: Live | None = None
         self._titled = self._closed = False
-        self._running: dict[int, tuple[int, int]] = {}  # epochs finished, of how many
+        self._running: dict[str, tuple[int, int]] = {}  # by what is trained: epochs finished, of how many
         self._counts = (0, 0, 0)  # running, done, wished
         self._outlook = ""
 
@@ -158,9 +165,7 @@ class _Screen:
         self.trial_progress(number, 0, 0, {})
 
     def trial_progress(self, number: int, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        self._running[number] = (epoch, epochs)
-        self._counts = (len(self._running), *self._counts[1:])
-        self._update()
+        self._show_running(self._running | {f"#{number}": (epoch, epochs)})
 
     def trial_finished(self, line: TrialLine) -> None:
         if not self._titled:
@@ -169,9 +174,12 @@ class _Screen:
         self._print(_trial_row(line, self._glyphs.get(line.state, " ")))
         if line.reason:
             self._terminal.print(Text(f"       {_clean(line.reason)}", style="red"))
-        self._running.pop(line.number, None)
+        self._running.pop(f"#{line.number}", None)
         self._counts = (len(self._running), line.done, line.wished)
         self._update()
+
+    def finals_progress(self, running: Mapping[str, tuple[int, int]]) -> None:
+        self._show_running(dict(running))
 
     def status(self, running: int, done: int, wished: int, best: Mapping[str, float], eta_s: float | None) -> None:
         self._counts = (running, done, wished)
@@ -196,9 +204,14 @@ class _Screen:
         """A row of the table: cut at the edge."""
         self._terminal.print(row, no_wrap=True, overflow="ellipsis", crop=True)
 
+    def _show_running(self, running: dict[str, tuple[int, int]]) -> None:
+        self._running = running
+        self._counts = (len(running), *self._counts[1:])
+        self._update()
+
     def _update(self) -> None:
         running, done, wished = self._counts
-        inside = ", ".join(f"#{n} {epoch}/{of}" for n, (epoch, of) in sorted(self._running.items()) if of)
+        inside = ", ".join(f"{name} {epoch}/{of}" for name, (epoch, of) in self._running.items() if of)
         words = [f"{done}/{wished} done" if wished else "", self._outlook]
         if running and wished:
             words.insert(0, f"{running} running")

@@ -36,7 +36,7 @@ def end_now(words: str, status: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         words = f"{words}\n" if words else ""
         cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a live line may have hidden it
-        os.write(sys.stderr.fileno(), f"{cursor}{words}".encode(errors="replace"))
+        os.write(sys.stderr.fileno(), f"{cursor}{words}".encode(sys.stderr.encoding, errors="replace"))
     _kill_children()
     os._exit(status)
 

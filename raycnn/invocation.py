@@ -16,6 +16,11 @@ def same_command() -> str:
     return shlex.join([*_start("raycnn.tune" if Path(sys.argv[0]).name == "tune.py" else "raycnn"), *sys.argv[1:]])
 
 
+def undecodable(text: str) -> bool:
+    """Whether a name, of a file or from the command line, is no text in the encoding of this system."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _start(module: str) -> list[str]:
     script = Path(sys.argv[0])
     return [_typed(script)] if script.name == "raycnn" else [_typed(Path(sys.executable)), "-m", module]

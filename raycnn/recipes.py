@@ -42,7 +42,8 @@ def train_recipe(
     data = load(recipe.data, root)
     todo = units(recipe.scoring, recipe.data, root, data, SCORE_SEED)  # what is missing is missed now
     held_out = recipe.data.validation
-    split = stratified_split(data.train.labels, int(held_out) if held_out >= 1 else held_out, recipe.data.seed)
+    count = int(held_out) if held_out >= 1 else held_out
+    split = stratified_split(data.train.labels, count, recipe.data.seed, data.class_names)
     for line in [*data.notes(), *(f"warning: {line}" for line in split_duplicates(data, split))]:
         say(line)
     _keep(run, recipe, {"digest": data.digest, "split_digest": split.digest})

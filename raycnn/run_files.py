@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 from raycnn.digest import BLANK, MARK, is_whole, read_json, with_digest, write_json
 from raycnn.errors import SpecError
 from raycnn.files import MOST_TEXT_BYTES, read_file, write_atomically
-from raycnn.spec.reading import read_search
+from raycnn.spec.reading import RUN_SPEC, read_search
 from raycnn.spec.search import SearchSpec
 
-SPEC, MANIFEST = "spec.yaml", "manifest.json"
+SPEC, MANIFEST = RUN_SPEC, "manifest.json"
 _AGAIN = "then give the command of the search again, which writes it anew"
 
 

@@ -70,6 +70,7 @@ def tell_everything(observer: Observer) -> None:
     observer.trial_finished(finished())
     observer.trial_finished(finished(8, "PRUNED"))
     observer.trial_finished(finished(9, "FAIL", reason="epoch 3: the training loss is nan. Lower it."))
+    observer.finals_progress({"baseline seed-0": (2, 30)})
     observer.message("cifar-10-c: 19 of 19")
     observer.warning("no GPU was found")
     observer.close()
@@ -124,6 +125,17 @@ def test_the_live_line_tells_what_runs_what_is_done_the_best_and_what_is_left():
     assert "2 running · 6/64 done · best clean 10.00 %, corruption 25.00 % · 12 min 34 s left · #7 3/30" in visible(
         stream.getvalue()
     )
+
+
+def test_the_live_line_names_each_final_that_trains():
+    stream = Terminal()
+    console = Console(stream, width=150)
+    console.phase("finals")
+    console.status(0, 0, 6, {}, None)
+    console.finals_progress({"baseline seed-0": (2, 4), "trial-003 seed-1": (1, 4)})
+    console._view._live.refresh()  # pyright: ignore[reportAttributeAccessIssue]
+    console.close()
+    assert "2 running · 0/6 done · baseline seed-0 2/4, trial-003 seed-1 1/4" in visible(stream.getvalue())
 
 
 def test_rows_are_cut_at_the_edge_of_a_narrow_terminal_and_never_wrap():

@@ -101,7 +101,7 @@ def listeners() -> dict[Listener, str]:
     """All that those processes listen on -> whose it is."""
     sockets = {}
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             words = line.split()
             if words[3] == "0A":  # LISTEN
                 address, port = words[1].split(":")

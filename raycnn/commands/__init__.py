@@ -55,9 +55,7 @@ def run(*commands: Callable[..., None]) -> NoReturn:
     for command in commands:
         app.command()(command)
     _interrupt_on_signals()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is a question mark, and no traceback
-            stream.reconfigure(errors="replace")
+    show_what_can_be_shown()
     try:
         app()  # by typer, a KeyboardInterrupt that comes so far is status 130
     except RaycnnError as error:
@@ -78,6 +76,13 @@ def run(*commands: Callable[..., None]) -> NoReturn:
         print(f"raycnn: {lost}. Give the same command again.", file=sys.stderr)
         sys.exit(USER_ERROR)
     sys.exit(0)
+
+
+def show_what_can_be_shown() -> None:
+    """From here on, what a terminal cannot show is a question mark there, and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _is_loss(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """`raycnn score`: score the finalists of a run, or networks from elsewhere."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,10 +43,10 @@ def score(
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="What the search trusts, for its job.")] = None,
     plain: Annotated[bool, typer.Option("--plain", hidden=True, help="Mark each line, for the log of a job.")] = False,
 ) -> None:
-    """Score a run's finalists and baseline on the sets that its search names, into robustness.parquet.
+    """Score a run's finalists and baseline on the sets that its search names, and write its report again.
 
-    With --model, score networks that were trained elsewhere, in this process. What is in robustness.parquet already is
-    not scored again. The test images are opened by nobody else.
+    With --model, score networks that were trained elsewhere, in this process. Scores go to robustness.parquet; what is
+    there already is not scored again. The test images are opened by nobody else.
     """
     run = run.absolute()
     if model:
@@ -72,6 +73,10 @@ def score(
     finally:
         cluster.disconnect()
     print(f"raycnn: {path}" if plain else path)
+    if not plain:  # of a search's own job the search writes it
+        from raycnn.commands.report import report
+
+        report(run)
 
 
 def _score_elsewhere(
@@ -96,7 +101,8 @@ def _score_elsewhere(
     said = any(one.startswith("data.name=") for one in overrides)
     if data and not is_uri(data) and not said and (name := name_of(Path(data))):
         overrides = [f"data.name={name}", *overrides]  # what lies there, or CIFAR-10 would be downloaded into it
-    request = read_request([*overrides, *([f"scoring.imagenet_c={imagenet_c.absolute()}"] if imagenet_c else [])])
+    place = json.dumps(str(imagenet_c.absolute())) if imagenet_c else None  # in quotes, for YAML may read it otherwise
+    request = read_request(overrides, {"--imagenet-c": f"scoring.imagenet_c={place}"} if place else {})
     found = sources(wishes)
     for source in found:
         if ":" not in source.model:

@@ -51,8 +51,8 @@ def tune(
         return
     if space is None:
         raise SpecError(f"SPACE.yaml is missing. Start with: {command('tune', 'search_spaces/quickstart.yaml')}")
-    overrides = [*(set_ or []), *([f"search.trials={trials}"] if trials is not None else [])]
-    spec = read_search(space, overrides)
+    flags = {} if trials is None else {"--trials": f"search.trials={trials}"}
+    spec = read_search(space, set_ or [], flags)
     from raycnn.data.remote import full_place
 
     uri = run if run and is_uri(run) else None

@@ -1,11 +1,14 @@
 """The split of the training images: what a search trains on, and what it measures its trials with."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from raycnn.errors import SpecError
+
+_MOST_NAMED = 5  # classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +23,21 @@ class Split:
     digest: str
 
 
-def stratified_split(labels: np.ndarray, validation: int | float, seed: int) -> Split:
+def stratified_split(labels: np.ndarray, validation: int | float, seed: int, class_names: Sequence[str] = ()) -> Split:
     """Hold out `validation` images (a count, or a fraction in (0, 1)), of each class its share. Same seed, same split.
 
-    labels: (n,) integers. Of every class at least one image is held out and one is left to train on; but for that,
-    each class's count is its exact share rounded up or down. Raises SpecError where that cannot be.
+    labels: (n,) integers. class_names: of each label, for messages. Of every class at least one image is held out and
+    one is left to train on; but for that, each class's count is its exact share rounded up or down. Raises SpecError
+    where that cannot be.
     """
     labels = np.asarray(labels)
-    _, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    classes, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if single := [str(class_names[label] if class_names else label) for label in classes[sizes < 2]]:
+        named = ", ".join(single[:_MOST_NAMED]) + (", …" if len(single) > _MOST_NAMED else "")
+        raise SpecError(
+            f"data.validation: a split needs two training images of each class, and there is one of {named}. "
+            "Add images."
+        )
     held_out = _shares(sizes, validation)
     shuffled = np.lexsort((np.random.default_rng(seed).random(len(labels)), of_class))
     place_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -43,8 +53,6 @@ def _shares(sizes: np.ndarray, validation: int | float) -> np.ndarray:
     images, classes = int(sizes.sum()), len(sizes)
     wanted = round(validation * images) if isinstance(validation, float) else validation
     asked = f"data.validation: {validation}" + (f" ({wanted} images)" if isinstance(validation, float) else "")
-    if classes == 0 or sizes.min() < 2:
-        raise SpecError(f"{asked}: some class has a single training image, a split needs two of each. Add images.")
     if wanted < classes:
         raise SpecError(f"{asked} is fewer than one image of each of {classes} classes. Set {classes} or more.")
     if wanted > images - classes:

@@ -16,8 +16,11 @@ def cutout(images: Tensor, centres: Tensor, size_px: int) -> Tensor:
 
     images: (batch, channels, height, width), normalised, so the zero that is written is the data set's mean colour.
     A square may hang over the border, as in the paper; squares may overlap. One of even size reaches size_px / 2
-    pixels to the left of its centre and size_px / 2 - 1 to the right. Returns a new tensor of the same shape.
-    Raises ValueError for a negative size. DeVries & Taylor 2017, arXiv:1708.04552, section 3.2.
+    pixels to the left of its centre and size_px / 2 - 1 to the right. One of odd size is centred, and as wide as
+    it says; the authors' code rounds its side down to an even number, 2 * floor(size_px / 2).
+
+    Returns a new tensor of the same shape. Raises ValueError for a negative size. DeVries & Taylor 2017,
+    arXiv:1708.04552, section 3.2.
     """
     if size_px < 0:
         raise ValueError(f"cutout: size_px must not be negative, got {size_px}.")

@@ -69,6 +69,7 @@ def sources(wishes: Sequence[str]) -> list[Source]:
         if weights and not Path(weights).is_file():
             raise SpecError(f"--model {wish}: {weights} is no file. Give the path of the weights.")
         name = name or (Path(model).stem if ":" not in model else model.partition(":")[2])
+        name = name.encode(errors="backslashreplace").decode()  # that of a file need not be UTF-8
         seed = sum(one.key[0] == name for one in found)
         found.append(Source((name, seed), model, Path(weights) if weights else None))
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raycnn.errors import ClusterError
+from raycnn.invocation import undecodable
 from raycnn.masking import MaskingFormatter, masked
 from raycnn.process_table import arguments_of, state_and_parent
 from raycnn.search import daemons
@@ -59,10 +60,18 @@ class Cluster:
 
 
 def prepare_environment(log: Path) -> None:
-    """Changes this process: settings for Ray, and its words go to `log` instead of the screen. Before importing Ray."""
+    """Changes this process: settings for Ray, and its words go to `log` instead of the screen. Before importing Ray.
+
+    Raises ClusterError where what Ray is told of this process, command line and folder, is no text to it.
+    """
+    for name in (*sys.argv, str(Path.cwd())):
+        if undecodable(name):
+            encoding = sys.getfilesystemencoding()
+            mend = "Rename it" if encoding == "utf-8" else "Rename it, or set LC_ALL=C.UTF-8"
+            raise ClusterError(f"{name}: is not {encoding.upper()}, and Ray takes no other names. {mend}.")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    handler = logging.FileHandler(log)
+    handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(MaskingFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]

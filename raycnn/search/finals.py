@@ -90,8 +90,10 @@ def train_finals(
     finished = earlier = len(planned) - len(todo)
     since = time.monotonic()
     count = threading.Lock()
+    running: dict[str, tuple[int, int]] = {}  # epochs finished, of how many
     failures: list[str] = []
     hopeless: list[str] = []  # why no slot can train
+    observer.status(0, finished, len(planned), {}, None)
 
     def train(final: Final) -> None:
         nonlocal finished
@@ -101,10 +103,14 @@ def train_finals(
         def on_report(report: Report) -> None:
             for note in report.content.notes:
                 observer.warning(f"final {name}: {note}")
-            observer.trial_progress(0, report.step, final.spec.epochs, {})
+            with count:
+                running[name] = report.step, final.spec.epochs
+                observer.finals_progress(dict(running))
 
         outcome = run_task(hub, Task(name, training, final.spec.seed, spec.trainer.retries), on_report)
         with count:
+            running.pop(name, None)
+            observer.finals_progress(dict(running))
             finished += outcome.status == "done"
             if outcome.status == "stopped":
                 hopeless.append(outcome.reason or f"{name} was stopped")
@@ -114,7 +120,7 @@ def train_finals(
             elif outcome.status == "done":
                 observer.message(f"final {finished}/{len(planned)}  {name}  {counted(final.spec.epochs, 'epoch')}")
                 left_s = (len(planned) - finished) * (time.monotonic() - since) / (finished - earlier)
-                observer.status(0, finished, len(planned), {}, left_s)
+                observer.status(len(running), finished, len(planned), {}, left_s)
 
     list(threads.map(train, todo))
     if hopeless:

@@ -27,7 +27,7 @@ class Gauged:
 
         def gauge(name: str, description: str, *tags: str) -> Any:
             made = Gauge(f"raycnn_{name}", description=description, tag_keys=("search", *tags))
-            made.set_default_tags({"search": search})
+            made.set_default_tags({"search": search.encode("ascii", "backslashreplace").decode()})  # Ray takes no other
             return made
 
         self._observer, self._wished = observer, wished
@@ -95,6 +95,9 @@ class Gauged:
             self._lower(line.objectives)
         self._show()
         self._observer.trial_finished(line)
+
+    def finals_progress(self, running: Mapping[str, tuple[int, int]]) -> None:
+        self._observer.finals_progress(running)
 
     def header(self, lines: Mapping[str, str]) -> None:
         self._observer.header(lines)

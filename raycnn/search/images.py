@@ -98,7 +98,7 @@ def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Prog
     from raycnn.robustness.units import test_paths  # torch comes with it
 
     data = load(spec.data, root, progress)
-    split = stratified_split(data.train.labels, _validation(spec.data.validation), spec.data.seed)
+    split = stratified_split(data.train.labels, _validation(spec.data.validation), spec.data.seed, data.class_names)
     corrupted = None
     if "val/corruption_error" in spec.search.objectives:
         corrupted = _corrupted(spec, data, split, run / "cache", progress)

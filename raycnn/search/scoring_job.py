@@ -46,7 +46,8 @@ def score_as_job(run: Path, cluster: Cluster, data_root: Path | None, on_line: C
                 submission_id=job,
                 entrypoint=shlex.join(command),
                 metadata={"raycnn_run": str(run), "raycnn": raycnn.__version__},
-                runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+                # Ray reads what the job prints in the encoding of the system, whatever this process prints in.
+                runtime_env={"env_vars": {"PYTHONPATH": _python_path(), "PYTHONIOENCODING": ""}},
             )
             last = _follow(client, job, on_line)
             status, info = client.get_job_status(job), client.get_job_info(job)

@@ -1,20 +1,22 @@
-"""A YAML file and `--set` flags become a spec, or one line for each mistake: file, line, key, what came, mend."""
+"""A YAML file and flags become a spec, or one line for each mistake: file, line, key, what came, mend."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.scalarbool import ScalarBoolean
 
+from raycnn import __version__
+from raycnn.digest import MARK, is_whole
 from raycnn.errors import SpecError
+from raycnn.invocation import undecodable
+from raycnn.spec import unknown
 from raycnn.spec.constraints import parse
+from raycnn.spec.kinds import other_kind
 from raycnn.spec.recipe import Recipe, Request
 from raycnn.spec.search import SearchSpec
 from raycnn.spec.space import (
@@ -29,25 +31,36 @@ from raycnn.spec.space import (
     parameters,
     resolve,
 )
+from raycnn.spec.text import MOST_BYTES, one_line, plain, read_yaml
 from raycnn.spec.trial import Spec, TrialSpec
 from raycnn.spec.wording import TAGS, message
 
 S = TypeVar("S", bound=Spec)
 
-# What a file may cost. A search space has some hundred lines, ten levels, and numbers that a computer counts with.
-MOST_BYTES = 1_000_000
-MOST_DEPTH = 50
-MOST_NODES = 50_000  # with each alias (*name) counted as what it stands for
-MOST_NUMBER = 2**63
 MOST_GRID_VALUES = 10_000  # of one parameter
 
+RUN_SPEC = "spec.yaml"
+"""The name of the file with the search that a run directory is of."""
 
-def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
+NO_FLAGS: Mapping[str, str] = MappingProxyType({})
+
+
+def read_search(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, str] = NO_FLAGS) -> SearchSpec:
     """The search of a YAML 1.2 file, with `key.path=value` overrides (values are YAML too).
 
+    flags: those beside --set that stand for an override, and for which: they are what a mistake is blamed on.
     Raises SpecError with one line for each mistake.
     """
-    spec = search_from_text(_text(path), str(path), overrides)
+    text = _text(path)
+    try:
+        spec = search_from_text(text, str(path), overrides, flags)
+    except SpecError as error:
+        first = str(error).splitlines()[0]
+        if MARK not in text or not is_whole(text.encode()) or not first.startswith(f"{path}:"):
+            raise
+        raise SpecError(  # nobody has changed it since raycnn wrote it
+            f"{first} It was written so by a newer raycnn than this one, {__version__}. Use that one."
+        ) from None
     # Recipes are looked for beside the file that names them.
     start = [_beside(path, recipe) for recipe in spec.search.start]
     return spec.model_copy(update={"search": spec.search.model_copy(update={"start": start})})
@@ -55,26 +68,33 @@ def read_search(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
 
 def _beside(file: Path, named: Path) -> Path:
     beside = (file.parent / named).absolute()
-    return beside if beside.exists() else named.absolute()
+    found = beside if beside.exists() else named.absolute()
+    if undecodable(str(found)):
+        raise SpecError(f"search.start: {found} is not UTF-8, and a run could not name it. Rename it.")
+    return found
 
 
-def search_from_text(text: str, where: str, overrides: Sequence[str] = ()) -> SearchSpec:
+def search_from_text(
+    text: str, where: str, overrides: Sequence[str] = (), flags: Mapping[str, str] = NO_FLAGS
+) -> SearchSpec:
     """As `read_search`, from the file's text; `where` names it in messages."""
-    return _read(SearchSpec, text, where, overrides, _check_search)
+    return _read(SearchSpec, text, where, overrides, flags, _check_search)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """As `read_search`, of the file of one training."""
-    return _read(Recipe, _text(path), str(path), overrides, lambda _: None)
+    return _read(Recipe, _text(path), str(path), overrides, NO_FLAGS, lambda _: None)
 
 
-def read_request(overrides: Sequence[str]) -> Request:
+def read_request(overrides: Sequence[str], flags: Mapping[str, str] = NO_FLAGS) -> Request:
     """As `read_search`, from flags alone."""
-    return _read(Request, "data: {name: cifar10}", "--set", overrides, lambda _: None)
+    return _read(Request, "data: {name: cifar10}", "--set", overrides, flags, lambda _: None)
 
 
 def _text(path: Path) -> str:
     try:
+        if (path / RUN_SPEC).is_file():
+            raise SpecError(f"{path}: is the directory of a run. To resume it give {path / RUN_SPEC} and --run {path}.")
         if path.exists() and not path.is_file():
             raise SpecError(f"{path}: is no file (a directory or a device). Give the path of a YAML file.")
         with path.open("rb") as file:
@@ -92,16 +112,26 @@ def _text(path: Path) -> str:
         raise SpecError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from None
 
 
-def _read(form: type[S], text: str, where: str, overrides: Sequence[str], check: Callable[[S], None]) -> S:
-    tree = _parse(text, where)
+def _read(
+    form: type[S],
+    text: str,
+    where: str,
+    overrides: Sequence[str],
+    flags: Mapping[str, str],
+    check: Callable[[S], None],
+) -> S:
+    tree = read_yaml(text, where)
     if not isinstance(tree, dict):
         raise SpecError(f"{where}: holds no mapping. Start from one of the files in search_spaces.")
-    sets = [_set(tree, override) for override in overrides]
+    if other := other_kind(form, tree, where):
+        raise SpecError(f"{where}: {other}")
+    sets = [_set(tree, "--set", override) for override in overrides]
+    sets += [_set(tree, flag, override) for flag, override in flags.items()]
     try:
-        spec = form.model_validate_json(json.dumps(_Plain(where).of(tree)))
+        spec = form.model_validate_json(json.dumps(plain(tree, where)))
         check(spec)
     except ValidationError as error:
-        lines = [_line(where, tree, sets, _location(e), message(e)) for e in error.errors()]
+        lines = [_line(where, tree, sets, _location(e), _words(form, e)) for e in error.errors()]
         raise SpecError("\n".join(lines)) from None
     except _Wrong as error:
         raise SpecError(_line(where, tree, sets, error.keys, error.message)) from None
@@ -128,82 +158,31 @@ class _Wrong(Exception):
         self.keys, self.message = keys, message
 
 
-def _parse(text: str, where: str) -> Any:
-    if len(text) > MOST_BYTES:
-        raise SpecError(f"{where}: is longer than {MOST_BYTES:,} bytes. Shorten it.")
-    try:
-        depth = 0
-        for event in YAML(typ="rt").parse(io.StringIO(text)):  # as they come: what is nested deeply takes long to load
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > MOST_DEPTH:
-                raise SpecError(f"{where}: is nested more than {MOST_DEPTH} deep. Remove levels.")
-        return YAML(typ="rt").load(io.StringIO(text))
-    except SpecError:
-        raise
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
-        raise SpecError(f"{where}{line}: is not YAML: {_one_line(error.problem)}. Mend that line.") from None
-    except (YAMLError, ValueError) as error:
-        raise SpecError(f"{where}: is not YAML: {_one_line(error)}. Mend that place.") from None
-    except Exception as error:  # as for `!!bool 7`, ruamel raises nearly anything for a value that is not of its tag
-        raise SpecError(f"{where}: has a value that does not fit its tag ({_one_line(error)}). Mend it.") from None
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A value that a flag has put into the file's tree, at the place `keys`."""
+
+    flag: str
+    keys: tuple[str, ...]
+
+    def gave(self, keys: tuple[str, ...], absent: bool) -> bool:
+        """Whether what stands at `keys` is its value; or, if that is absent, whether it lies on the way to it."""
+        return keys[: len(self.keys)] == self.keys or (absent and self.keys[: len(keys)] == keys)
 
 
-def _set(tree: Any, override: str) -> tuple[str, ...]:
-    """Changes `tree`: puts the value of `key.path=value` at its place, through new mappings where needed.
-
-    Returns the key path.
-    """
+def _set(tree: Any, flag: str, override: str) -> _Set:
+    """Changes `tree`: puts the value of `key.path=value` at its place, through new mappings where needed."""
     path, equals, text = override.partition("=")
     keys = tuple(path.split("."))
     if not equals or not all(keys):
-        raise SpecError(f"--set {override}: is no key.path=value. Write for example --set budget.epochs=4.")
+        raise SpecError(f"{flag} {override}: is no key.path=value. Write for example {flag} budget.epochs=4.")
     for key in keys[:-1]:
         child = tree.get(key)
         # A copy: what has an anchor may stand elsewhere too (*name), where nothing was set.
         tree[key] = child = child.copy() if isinstance(child, dict) else {}
         tree = child
-    tree[keys[-1]] = _parse(text, f"--set {path}")
-    return keys
-
-
-class _Plain:
-    """A tree without ruamel's own types, which JSON would take for others (a bool with an anchor for an int).
-
-    Raises SpecError for what no specification needs and much would be spent on, and for what cannot be written in JSON.
-    """
-
-    def __init__(self, where: str) -> None:
-        self._where, self._nodes = where, 0
-
-    def of(self, node: Any, path: tuple[str, ...] = ()) -> Any:
-        self._nodes += 1
-        if len(path) > MOST_DEPTH:
-            raise self._refusal(path[:3], "refers to itself. Remove the alias (*name).")
-        if self._nodes > MOST_NODES:
-            raise self._refusal(path[:3], f"stands for more than {MOST_NODES:,} values. Remove aliases (*name).")
-        if isinstance(node, dict):
-            return {self._key(key, path): self.of(value, (*path, str(key)[:40])) for key, value in node.items()}
-        if isinstance(node, list):
-            return [self.of(value, (*path, str(index))) for index, value in enumerate(node)]
-        if isinstance(node, ScalarBoolean):
-            return bool(node)
-        if isinstance(node, int) and abs(node) >= MOST_NUMBER:
-            raise self._refusal(path, "must be below 2 to the power of 63. Change it.")
-        text = node if node is None or isinstance(node, bool | int | float | str) else str(node)
-        if isinstance(text, str) and "\0" in text:
-            raise self._refusal(path, "holds a NUL character. Remove it.")
-        return text
-
-    def _key(self, key: Any, path: tuple[str, ...]) -> str:
-        if isinstance(key, dict | list | tuple):
-            raise self._refusal(path, "has a mapping or a list for a key. Write a name.")
-        if isinstance(key, int) and abs(key) >= MOST_NUMBER:
-            raise self._refusal(path, "has a number of too many digits for a key. Write a name.")
-        return str(key)
-
-    def _refusal(self, path: tuple[str, ...], words: str) -> SpecError:
-        return SpecError(_one_line(f"{self._where}: {'.'.join(path)}{': ' if path else ''}{words}"))
+    tree[keys[-1]] = read_yaml(text, f"{flag} {path}")
+    return _Set(flag, keys)
 
 
 def _check_search(spec: SearchSpec) -> None:
@@ -293,16 +272,24 @@ def _location(error: Any) -> tuple[str | int, ...]:
     return (*error["loc"], *error.get("ctx", {}).get("keys", ()))
 
 
-def _line(where: str, tree: Any, sets: Sequence[tuple[str, ...]], loc: Sequence[str | int], message: str) -> str:
-    """The message behind its place: a --set if one put the value there, else the line in the file."""
+def _words(form: type[Spec], error: Any) -> str:
+    if error["type"] == "unknown_key":
+        found = error["ctx"]
+        return f"unknown key. {unknown.mend(form, found['keys'][0], found['value'], found['known'])}"
+    return message(error)
+
+
+def _line(where: str, tree: Any, sets: Sequence[_Set], loc: Sequence[str | int], message: str) -> str:
+    """The message behind its place: a flag if one put the value there, else the line in the file."""
     keys = tuple(str(key) for key in loc if key not in TAGS)
     line, depth = _position(tree, keys)
     absent = depth < len(keys)
-    if any(keys[: len(path)] == path or (absent and path[: len(keys)] == keys) for path in sets):
-        where = "--set"
+    if givers := [one for one in sets if one.gave(keys, absent)]:
+        where = givers[-1].flag
+        keys = keys if where == "--set" else keys[len(givers[-1].keys) :]  # the flag is a name of its own
     elif line:
         where = f"{where}:{line}"
-    return _one_line(f"{where}: {'.'.join(keys)}{': ' if keys else ''}{message}")
+    return one_line(f"{where}: {'.'.join(keys)}{': ' if keys else ''}{message}")
 
 
 def _position(tree: Any, keys: Sequence[str]) -> tuple[int | None, int]:
@@ -317,7 +304,3 @@ def _position(tree: Any, keys: Sequence[str]) -> tuple[int | None, int]:
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, StopIteration):
             return line, depth
     return line, len(keys)
-
-
-def _one_line(text: object) -> str:
-    return "".join(c if c.isprintable() else " " for c in str(text))

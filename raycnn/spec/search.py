@@ -59,8 +59,13 @@ class Search(Spec):
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
-        if len(set(self.objectives)) < len(self.objectives):
-            raise PydanticCustomError("objectives", "names one twice. Remove it.", {"keys": ("objectives",)})
+        for index, objective in enumerate(self.objectives):
+            if objective in self.objectives[:index]:
+                raise PydanticCustomError(
+                    "objectives",
+                    "{objective} is there already. Remove it.",
+                    {"objective": objective, "keys": ("objectives", index)},
+                )
         if self.sampler == "cmaes" and len(self.objectives) > 1:
             raise PydanticCustomError(
                 "sampler", "cmaes knows one objective only. Take tpe, gp or nsgaii.", {"keys": ("sampler",)}

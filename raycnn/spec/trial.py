@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from raycnn.invocation import undecodable
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 DETERMINISTIC = "on a GPU too a trial is the same bit for bit, but slower; on a processor it always is"
 SYNC = "GPUs only: batch norm over the batch of all workers of a trial, not over each one's share"
@@ -51,7 +53,13 @@ Model = Annotated[
 
 
 def _on_this_machine(path: Path) -> Path:
-    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 Path's own raises for a user that is not there
+    place = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 Path's own raises for a user that is not there
+    if undecodable(str(place)):  # by the folder that the command was given in
+        shown = str(place).encode(errors="replace").decode()
+        raise PydanticCustomError(
+            "place", "{place} is not UTF-8, and a run could not name it. Rename it.", {"place": shown}
+        )
+    return place
 
 
 Place = Annotated[Path, Field(strict=False), AfterValidator(_on_this_machine)]
@@ -69,15 +77,9 @@ class Spec(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise unknown_key(str(key), list(cls.model_fields))
+                    known = {"keys": (str(key),), "value": data[key], "known": list(cls.model_fields)}
+                    raise PydanticCustomError("unknown_key", "unknown key", known)
         return data
-
-
-def unknown_key(key: str, known: list[str]) -> PydanticCustomError:
-    """An error for a key that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    mend = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
-    return PydanticCustomError("unknown_key", "unknown key. {mend}", {"keys": (key,), "mend": mend})
 
 
 class Cutout(Spec):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+import raycnn
 from raycnn import models
 from raycnn.digest import BLANK, MARK, is_whole, with_digest
 from raycnn.errors import CheckpointError, DamagedCheckpoint
@@ -131,7 +132,8 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if plain["raycnn_checkpoint"] != FORMAT:
             raise CheckpointError(
-                f"{path}: has format {plain['raycnn_checkpoint']}, this raycnn reads {FORMAT}. Start a new run."
+                f"{path}: has format {plain['raycnn_checkpoint']}, and this raycnn, {raycnn.__version__}, reads "
+                f"{FORMAT}. Use the version that wrote it, or start a new run."
             )
         return Checkpoint(
             spec=TrialSpec.model_validate_json(plain["spec"]),
@@ -152,7 +154,10 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         kind = DamagedCheckpoint if error.errno in (errno.EINVAL, errno.EFBIG) else CheckpointError  # of read_file
         raise kind(f"{path}: cannot be read ({error.strerror}). {_MEND}") from error
     except ValidationError as error:
-        raise CheckpointError(f"{path}: its specification is not of this version of raycnn. Delete it.") from error
+        raise CheckpointError(
+            f"{path}: was written by another version of raycnn than this one, {raycnn.__version__}. Use that one, or "
+            "delete the file and train again."
+        ) from error
     except Exception as error:  # damaged bytes make torch raise nearly anything; all of it means the same
         # What has its digest is as it was written: then memory or the device is at fault, and it must not be lost.
         kind = CheckpointError if MARK.encode() in content or isinstance(error, MemoryError) else DamagedCheckpoint

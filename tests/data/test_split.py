@@ -103,6 +103,8 @@ def test_one_image_of_each_class_is_enough(validation):
     assert len(split.validation) == validation
 
 
-def test_a_class_with_a_single_image_cannot_be_split():
-    with pytest.raises(SpecError, match="two of each"):
-        stratified_split(np.array([0, 0, 0, 1]), 2, seed=0)
+def test_a_class_with_a_single_image_is_named():
+    with pytest.raises(SpecError, match=r"needs two training images of each class, and there is one of cat\. Add"):
+        stratified_split(np.array([0, 0, 0, 1]), 2, seed=0, class_names=("dog", "cat"))
+    with pytest.raises(SpecError, match=r"there is one of a, b, c, d, e, …\. Add"):
+        stratified_split(np.arange(8), 2, seed=0, class_names=tuple("abcdefgh"))

@@ -22,7 +22,9 @@ trust = {
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 iam.create_role(RoleName="raycnn-head", AssumeRolePolicyDocument=json.dumps(trust))
-iam.put_role_policy(RoleName="raycnn-head", PolicyName="raycnn", PolicyDocument=Path(sys.argv[1]).read_text())
+iam.put_role_policy(
+    RoleName="raycnn-head", PolicyName="raycnn", PolicyDocument=Path(sys.argv[1]).read_text(encoding="utf-8")
+)
 iam.create_instance_profile(InstanceProfileName="raycnn-head")
 iam.add_role_to_instance_profile(InstanceProfileName="raycnn-head", RoleName="raycnn-head")
 s3.create_bucket(Bucket="raycnn-runs", CreateBucketConfiguration={"LocationConstraint": REGION})

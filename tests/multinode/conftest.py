@@ -92,7 +92,7 @@ def nodes() -> Iterator[Nodes]:
     ]
     if missing:
         install_packages(*missing)
-    with LOCK.open("w") as lock:  # a killed session gives it back too
+    with LOCK.open("w", encoding="utf-8") as lock:  # a killed session gives it back too
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -70,12 +70,12 @@ def test_a_shipped_recipe_is_valid_and_names_what_was_published(path: Path):
 
 
 def test_a_mistake_is_named_with_its_line_and_the_nearest_key(file: Path):
-    file.write_text(TEXT.replace("size_px: 8", "size: 8"))
+    file.write_text(TEXT.replace("size_px: 8", "size: 8"), encoding="utf-8")
     with pytest.raises(
         SpecError, match=r"tiny.yaml:8: training.regularizers.cutout.size: unknown key. Did you mean siz"
     ):
         read_recipe(file)
-    file.write_text(TEXT)
+    file.write_text(TEXT, encoding="utf-8")
     with pytest.raises(SpecError, match=r"--set: training.epochs: "):
         read_recipe(file, ["training.epochs=0"])
 

@@ -264,7 +264,7 @@ def _hostile(path: Path, ran: Path) -> None:
     ],
 )
 def test_what_is_no_network_is_refused_in_one_line_and_nothing_is_run(folder, wish, message):
-    Path("text").write_text("weights")
+    Path("text").write_text("weights", encoding="utf-8")
     _hostile(Path("hostile"), folder / "ran")
     torch.save(imported("their_nets:Viewing", "")(), "whole")
     torch.save([torch.zeros(3)], "list")

@@ -327,7 +327,7 @@ def _after_the_first_file(process: subprocess.Popen[str], out: Path) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
 
 
 def test_interrupted_and_resumed_it_writes_the_same_bytes(tmp_path):

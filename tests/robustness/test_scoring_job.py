@@ -54,6 +54,7 @@ def failed(monkeypatch: pytest.MonkeyPatch, code: int | None, log: str, message:
     assert "\n" not in str(caught.value)
     (job,) = taken
     assert " score /run --address 127.0.0.1:1 " in job["entrypoint"]  # auto is any Ray of this machine
+    assert job["runtime_env"]["env_vars"]["PYTHONIOENCODING"] == ""  # Ray reads its log in the system's encoding
     return str(caught.value)
 
 

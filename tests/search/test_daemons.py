@@ -35,7 +35,7 @@ print(started.pid, os.getpgid(started.pid) == started.pid, os.getsid(started.pid
     process, apart, same_session = done.stdout.split()
     assert (apart, same_session) == ("True", "True"), done.stderr
     deadline = time.monotonic() + 20
-    while Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_text():
+    while Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -101,7 +101,7 @@ time.sleep(600)
     assert done.returncode == 2
     grandchild = Path(f"/proc/{done.stdout.strip()}/cmdline")
     deadline = time.monotonic() + 20
-    while grandchild.exists() and grandchild.read_text():
+    while grandchild.exists() and grandchild.read_text(encoding="utf-8"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert done.stderr == "raycnn: it has ended; nothing finished is lost. Resume with:\n  this\n"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from raycnn.errors import SpecError
-from raycnn.spec.reading import MOST_BYTES, read_recipe, read_search, search_from_text
+from raycnn.spec.reading import read_recipe, read_search, search_from_text
 from raycnn.spec.search import SearchSpec
+from raycnn.spec.text import MOST_BYTES
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 GOOD = """

@@ -40,7 +40,7 @@ def test_the_schema_is_a_schema():
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_search_space_names_the_schema_and_follows_it(path: Path):
-    assert path.read_text().startswith("# yaml-language-server: $schema=./schema.json\n")
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=./schema.json\n")
     VALIDATOR.validate(YAML(typ="safe").load(path))
 
 

@@ -76,6 +76,16 @@ def test_a_mistake_is_told_with_file_line_key_value_and_mend():
         ("sgd:", "sdg:", 13, "space.optimizer.sdg", "Did you mean sgd?"),
         ("{lr:", "{rate: 1.0, lr:", 13, "space.optimizer.sgd.rate", "Known here: lr, momentum"),
         ("fastnet", "resnet_20", 3, "model", "Did you mean resnet20?"),
+        ("search:", "trials: 4\nsearch:", 14, "trials", "Did you mean search.trials?"),
+        ("search:", "seed: 4\nsearch:", 14, "seed", "Did you mean data.seed or search.seed?"),
+        (
+            "label_smoothing: 0.1",
+            "lr: 0.1",
+            11,
+            "space.regularizers.lr",
+            "space.optimizer.sgd.lr, space.optimizer.adamw",
+        ),
+        ("model:", "training: {batch_size: 3}\nmodel:", 3, "training", "Did you mean budget.batch_size?"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest_known(old: str, new: str, line: int, key: str, says: str):
@@ -128,6 +138,54 @@ def test_a_wrong_type_is_told_with_what_came(old: str, new: str, says: str):
 )
 def test_an_impossible_range_or_choice_is_told_with_the_mend(old: str, new: str, says: str):
     assert says in mistake(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{type: float, low: 0.01, high: 0.5, log: true}", "[0.3, 0.1]", "got [0.3, 0.1]. Write {choice: [0.3, 0.1]}."),
+        (
+            "{type: float, low: 0.01, high: 0.5, log: true}",
+            "[0.1, 0.2]",
+            "Write {choice: [0.1, 0.2]}, or all between: {type: float, low: 0.1, high: 0.2}.",
+        ),
+        (
+            "{type: int, low: 2, high: 20, step: 2}",
+            "[8, 16]",
+            "Write {choice: [8, 16]}, or all between: {type: int, low: 8, high: 16}.",
+        ),
+        ("label_smoothing: 0.1", "flip: [true, false]", "Write {choice: [true, false]}."),
+        ("label_smoothing: 0.1", "crop_padding: [zero, reflect]", "Write {choice: [zero, reflect]}."),
+        ("sgd: {lr: {type: float, low: 0.01, high: 0.5, log: true}}", "adamw: {lr: [1]}", "Write {choice: [1]}."),
+        ("{name: shapes}", "shapes", 'data: must be a mapping, got "shapes". Write {name: shapes}.'),
+        ("trials: 8", "objectives: val/clean_error", 'must be a list, got "val/clean_error". Write [val/clean_error].'),
+    ],
+)
+def test_a_value_of_another_shape_is_told_how_it_is_written_and_that_is_taken(old: str, new: str, says: str):
+    text = mistake(old, new)
+    assert says in text
+    key, value = text.split(": ")[1], text.split("Write ")[1].removesuffix(".").split(", or all")[0]
+    search_from_text(TEXT.replace(old, new), "a.yaml", [f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted", "also"),
+    [
+        ("val/accuracy", "val/clean_error", "Errors are minimised"),
+        ("val_acc", "val/clean_error", "Errors are minimised"),
+        ("accuracy", "val/clean_error", "Errors are minimised"),
+        ("robust_accuracy", "val/corruption_error", "Errors are minimised"),
+        ("test/error", "val/clean_error", "A search never sees the test images."),
+        ("test_acc", "val/clean_error", "Errors are minimised, not accuracies maximised. A search never sees the test"),
+        ("error", "val/clean_error", ""),
+        ("mCE", "val/corruption_error", ""),
+        ("loss", "val/clean_loss", ""),
+        ("time", "cost/seconds", ""),
+    ],
+)
+def test_another_name_of_an_objective_leads_to_ours(asked: str, wanted: str, also: str):
+    text = mistake("trials: 8", f"objectives: [{asked}]")
+    assert f"Did you mean {wanted}? {also}".rstrip() in text
 
 
 @pytest.mark.parametrize(("low", "high", "step"), [(0.1, 0.7, 0.2), (0.0, 0.3, 0.1)])
@@ -191,7 +249,7 @@ def test_a_gpu_share_for_one_worker_and_whole_gpus_for_several_are_taken(trainer
 
 def test_objectives_are_known_and_named_once():
     assert "Did you mean val/clean_error?" in mistake("trials: 8", "objectives: [clean_error]")
-    assert "search.objectives: names one twice." in mistake(
+    assert "search.objectives.1: val/clean_error is there already. Remove it." in mistake(
         "trials: 8", "objectives: [val/clean_error, val/clean_error]"
     )
 
@@ -296,3 +354,10 @@ def test_a_mistake_in_a_set_is_not_blamed_on_the_file(override: str, says: str):
     text = mistake("", "", override)
     assert text.startswith(says)
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(("trials", "says"), [("0", "must be >= 1, got 0."), ("9999999", "must be <= 1000000")])
+def test_a_mistake_in_a_flag_is_blamed_on_that_flag(trials: str, says: str):
+    with pytest.raises(SpecError) as caught:
+        search_from_text(TEXT, "a.yaml", ["search.trials=5"], {"--trials": f"search.trials={trials}"})
+    assert str(caught.value).startswith(f"--trials: {says}")
