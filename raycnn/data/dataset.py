@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,22 +100,30 @@ def _cached_files(directory: Path) -> Iterator[None]:
 
 def seal(directory: Path, facts: dict[str, Any]) -> None:
     """Measure the four .npy files in `directory`, write `facts` and the measures as meta.json, and sync all to disk."""
-    digest = hashlib.sha256()
-    shapes = {}
-    for split in SPLITS:
-        images = np.load(_images_file(directory, split), mmap_mode="r", allow_pickle=False)
-        labels = np.load(_labels_file(directory, split), allow_pickle=False)
-        shapes[split] = list(images.shape)
-        for block in _blocks(images):
-            digest.update(block.data)
-        digest.update(labels.astype("<i8").data)
-    train = np.load(_images_file(directory, "train"), mmap_mode="r", allow_pickle=False)
-    mean, std = channel_statistics(train)
-    meta = {**facts, "mean": mean, "std": std, "digest": digest.hexdigest(), "shapes": shapes}
+    splits = {
+        split: (
+            np.load(_images_file(directory, split), mmap_mode="r", allow_pickle=False),
+            np.load(_labels_file(directory, split), allow_pickle=False),
+        )
+        for split in SPLITS
+    }
+    shapes = {split: list(images.shape) for split, (images, _) in splits.items()}
+    mean, std = channel_statistics(splits["train"][0])
+    meta = {**facts, "mean": mean, "std": std, "digest": digest_of(splits.values()), "shapes": shapes}
     write_atomically(directory / "meta.json", json.dumps(meta, indent=1))
     for file in directory.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
+
+
+def digest_of(splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
+    """As of `DataSet`. splits: images and labels of train, then of test."""
+    digest = hashlib.sha256()
+    for images, labels in splits:
+        for block in _blocks(images):
+            digest.update(block.data)
+        digest.update(labels.astype("<i8").data)
+    return digest.hexdigest()
 
 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from raycnn.data.cache import Progress, Source
+from raycnn.data.cache import Look, Progress, Source
 from raycnn.data.dataset import create_images, save_labels
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
@@ -20,6 +21,7 @@ TEST_FOLDERS = ("test", "val")
 """Where test images may lie; the first that is there is taken."""
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")  # Pillow knows more, some of which run other programs
 _BLOCK = 512  # pictures between two reports of progress
+_LOOK_S = 4.0  # for pictures that are read to see whether they can be
 # Pillow warns of a picture that, by its header, takes some hundred MB to decode, and refuses twice as much.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -50,7 +52,27 @@ def find(spec: DataSpec, root: Path) -> Source:
         return tuple(names["train"]), True
 
     files = tuple(path for by_class in pictures.values() for paths in by_class for path in paths)
-    return Source(spec.name, {"image_px": spec.image_px}, files, convert)
+
+    def look() -> Look:
+        read = _read_some(files, spec.image_px)
+        note = "" if read == len(files) else f"the first {read:,} of {len(files):,} pictures were read"
+        labels = np.repeat(np.arange(len(names["train"])), [len(paths) for paths in pictures["train"]])
+        return Look(labels, sum(len(paths) for paths in pictures["test"]), note=note)
+
+    return Source(spec.name, {"image_px": spec.image_px}, files, convert, look)
+
+
+def _read_some(paths: Sequence[Path], side_px: int) -> int:
+    """Read pictures for some seconds, in order; how many there was time for. Raises DataError for a damaged one."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), _BLOCK):
+            if time.monotonic() - began > _LOOK_S:
+                return start
+            block = paths[start : start + _BLOCK]
+            for _ in pool.map(read_picture, block, [side_px] * len(block)):
+                pass
+    return len(paths)
 
 
 def read_picture(path: Path, side_px: int) -> np.ndarray:
