@@ -89,8 +89,7 @@ def _told(uri: str, copy: Path) -> Iterator[None]:
         yield
     except TROUBLE as error:
         raise DataError(
-            f"--data {uri}: cannot be copied to {copy} ({words(error)}). Check the URI, your credentials "
-            "and that disk."
+            f"--data {uri}: cannot be copied to {copy} ({words(error)}). Check the URI, your credentials and that disk."
         ) from error
 
 
@@ -116,9 +115,7 @@ def _bring(uri: str, copy: Path, data: DataSpec, benchmarks: Iterable[str], prog
             raise
 
 
-def _wanted(
-    uri: str, there: Any, data: DataSpec, benchmarks: Iterable[str]
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _wanted(uri: str, there: Any, data: DataSpec, benchmarks: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The names of what the data set consists of at the URI, and all files that are needed, by their paths."""
     places = _places(data)
     names: tuple[str, ...] = ()
