@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -107,6 +108,25 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises the OSError that making a file in `folder`, or the folder itself, would raise; nothing is changed."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        fault = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(fault, os.strerror(fault), str(there))
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that holds `folder`, or would hold it. Raises OSError."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from raycnn.reporting.words import duration
+from raycnn.reporting.words import byte_words, duration
 
 _TERMINAL_S, _PLAIN_S = 0.2, 30.0  # between two looks
 _IN_BYTES = ("downloading", "checking", "unpacking")  # what is counted in bytes; the rest is files or images
@@ -44,7 +44,7 @@ class LiveLine:
         self._open = False
 
     def _words(self, done: int, total: int, seconds: float) -> str:
-        amount = _bytes if self._what.startswith(_IN_BYTES) else "{:,.0f}".format
+        amount = byte_words if self._what.startswith(_IN_BYTES) else "{:,.0f}".format
         words = [f"{100 * done // total} %", f"{amount(done)} of {amount(total)}"]
         rate = (done - self._before) / seconds if seconds > 0 else 0
         if rate:
@@ -65,11 +65,3 @@ class LiveLine:
             self._stream.flush()
         except (OSError, ValueError):
             self._terminal = self._open = False
-
-
-def _bytes(count: float) -> str:
-    """ "1.23 GB", "45.6 MB", "789 kB" """
-    for size, unit in ((1e9, "GB"), (1e6, "MB")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.0f} kB"

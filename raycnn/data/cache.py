@@ -9,15 +9,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from raycnn.data.dataset import DataSet, open_cached, seal
 from raycnn.data.duplicates import ImageName, record_duplicates
 from raycnn.errors import DataError
+from raycnn.files import refuse_unwritable
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
 _FORMAT = 2  # part of the key: raise it when what is written here changes
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A data set, as far as it is known before anything is downloaded or converted.
+
+    labels: (n,) of the training images; where `digest` is None perhaps in another order. digest: as DataSet has it;
+    None: not known yet. download_bytes: of what would be fetched. cache_bytes: of what would be kept, converted.
+    note: what could not be looked at. class_names, left_out: as DataSet has them, where they are known.
+    """
+
+    labels: np.ndarray
+    test_count: int
+    digest: str | None = None
+    download_bytes: int = 0
+    cache_bytes: int = 0
+    note: str = ""
+    class_names: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +48,7 @@ class Source:
     settings: everything beside the files that decides about the result, JSON-serialisable.
     files: what is read; a change of path, size or modification time makes another cache entry.
     convert: writes the four .npy files into a folder; returns the class names and whether checksums held.
+    look: reads and checks what convert does, and writes nothing; without `cache_bytes`.
     image_name: what a user calls an image. left_out: as in DataSet.
     """
 
@@ -34,6 +56,7 @@ class Source:
     settings: dict[str, Any]
     files: tuple[Path, ...]
     convert: Callable[[Path, Progress], tuple[tuple[str, ...], bool]]
+    look: Callable[[], Look]
     image_name: ImageName = lambda split, index: f"{split} image {index}"
     left_out: str = ""
 
@@ -44,12 +67,12 @@ def cached(source: Source, cache: Path, progress: Progress) -> DataSet:
     Safe for several processes at once: one converts, the others wait for it. An entry appears whole or not at all, and
     a damaged one is made anew. Raises DataError where the source is damaged or the cache cannot be written.
     """
-    return replace(_entry(source, cache, progress), left_out=source.left_out)
+    return replace(_cached(source, cache, progress), left_out=source.left_out)
 
 
-def _entry(source: Source, cache: Path, progress: Progress) -> DataSet:
+def _cached(source: Source, cache: Path, progress: Progress) -> DataSet:
     files = _describe(source.files)
-    entry = cache / f"{source.name}-{_key(source, files)}"
+    entry = _entry(source, files, cache)
     if (entry / "meta.json").exists():
         try:
             return open_cached(entry)
@@ -60,9 +83,34 @@ def _entry(source: Source, cache: Path, progress: Progress) -> DataSet:
         with FileLock(entry.with_name(f"{entry.name}.lock")):
             return _whole(entry) or _make(source, files, entry, progress)
     except OSError as error:
-        raise DataError(
-            f"{cache}: cannot hold the converted data ({error}). Free some space or mend its rights."
-        ) from error
+        raise _unusable(cache, error) from error
+
+
+def looked_at(source: Source, cache: Path, image_bytes: int) -> Look:
+    """What `cached` would give and would raise at once; nothing is written. image_bytes: of one image."""
+    found = _whole(_entry(source, _describe(source.files), cache))
+    if found is not None:
+        return Look(
+            np.asarray(found.train.labels),
+            found.test_count,
+            found.digest,
+            class_names=found.class_names,
+            left_out=source.left_out,
+        )
+    try:
+        refuse_unwritable(cache)
+    except OSError as error:
+        raise _unusable(cache, error) from error
+    look = source.look()
+    return replace(look, cache_bytes=(len(look.labels) + look.test_count) * image_bytes)
+
+
+def _unusable(cache: Path, error: OSError) -> DataError:
+    return DataError(f"{cache}: cannot hold the converted data ({error}). Free some space or mend its rights.")
+
+
+def _entry(source: Source, files: list[tuple[str, int, int]], cache: Path) -> Path:
+    return cache / f"{source.name}-{_key(source, files)}"
 
 
 def _describe(files: tuple[Path, ...]) -> list[tuple[str, int, int]]:
@@ -83,7 +131,7 @@ def _key(source: Source, files: list[tuple[str, int, int]]) -> str:
 
 
 def _whole(entry: Path) -> DataSet | None:
-    """What another process made while this one waited for the lock."""
+    """An entry that is whole, as one that another process made while this one waited for the lock."""
     try:
         return open_cached(entry)
     except DataError:

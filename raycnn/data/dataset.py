@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,20 +110,25 @@ def _cached_files(directory: Path) -> Iterator[None]:
 
 def seal(directory: Path, facts: dict[str, Any]) -> None:
     """Measure the four .npy files in `directory`, write `facts` and the measures as meta.json, and sync all to disk."""
-    digest = hashlib.sha256()
-    shapes = {}
-    for split in SPLITS:
-        opened = open_split(directory, split)
-        shapes[split] = list(opened.images.shape)
-        for block in _blocks(opened.images):
-            digest.update(block.data)
-        digest.update(opened.labels.astype("<i8").data)
-    mean, std = channel_statistics(open_split(directory, "train").images)
-    meta = {**facts, "mean": mean, "std": std, "digest": digest.hexdigest(), "shapes": shapes}
+    splits = {split: open_split(directory, split) for split in SPLITS}
+    shapes = {split: list(opened.images.shape) for split, opened in splits.items()}
+    mean, std = channel_statistics(splits["train"].images)
+    digest = digest_of((opened.images, opened.labels) for opened in splits.values())
+    meta = {**facts, "mean": mean, "std": std, "digest": digest, "shapes": shapes}
     write_atomically(directory / "meta.json", json.dumps(meta, indent=1))
     for file in directory.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
+
+
+def digest_of(splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
+    """As of `DataSet`. splits: images and labels of train, then of test."""
+    digest = hashlib.sha256()
+    for images, labels in splits:
+        for block in _blocks(images):
+            digest.update(block.data)
+        digest.update(labels.astype("<i8").data)
+    return digest.hexdigest()
 
 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:

@@ -1,13 +1,13 @@
 """Downloads that can be interrupted, resumed and trusted."""
 
 import hashlib
-import shutil
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from raycnn.data.cache import Progress
 from raycnn.errors import DataError
+from raycnn.files import free_bytes
 
 _CHUNK_BYTES = 1 << 17
 _TIMEOUT_S = 30.0  # without an answer, or without a further byte
@@ -60,8 +60,8 @@ def file_md5(path: Path, progress: Progress = lambda what, done, total: None) ->
 
 
 def require_space(directory: Path, needed_bytes: int, purpose: str) -> None:
-    """Raises DataError where the disk of `directory`, which exists, has less free. purpose: "CIFAR-10-C takes"."""
-    free = shutil.disk_usage(directory).free
+    """Raises DataError where the disk of `directory`, made or not, has less free. purpose: "CIFAR-10-C takes"."""
+    free = free_bytes(directory)
     if free < needed_bytes:
         raise DataError(
             f"{directory}: {purpose} {needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Free some space, or "

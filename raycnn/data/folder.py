@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raycnn.data.cache import Progress, Source
+from raycnn.data.cache import Look, Progress, Source
 from raycnn.data.dataset import create_images, save_labels
 from raycnn.data.pictures import is_hidden, is_picture, read_picture, shown
 from raycnn.errors import DataError
@@ -21,6 +22,7 @@ TEST_FOLDERS = ("test", "val")
 _BLOCK = 512  # pictures between two reports of progress
 _NAMED = 8  # kinds of files left out that are named
 _LONGEST_SUFFIX = 10
+_LOOK_S = 4.0  # for pictures that are read to see whether they can be
 
 LeftOut = Counter[tuple[str, str]]
 """How many of what are no pictures: ("file", "with .txt"), ("hidden folder", "")."""
@@ -46,11 +48,20 @@ def find(spec: DataSpec, root: Path) -> Source:
             _convert(split, flat[split], np.repeat(np.arange(len(sizes)), sizes), spec.image_px, directory, progress)
         return tree.class_names, True
 
+    files = (*flat["train"], *flat["test"])
+
+    def look() -> Look:
+        read = _read_some(files, spec.image_px)
+        note = "" if read == len(files) else f"the first {read:,} of {len(files):,} pictures were read"
+        labels = np.repeat(np.arange(len(tree.class_names)), [len(paths) for paths in tree.paths["train"]])
+        return Look(labels, len(flat["test"]), note=note, class_names=tree.class_names, left_out=tree.left_out)
+
     return Source(
         spec.name,
         {"image_px": spec.image_px},
-        (*flat["train"], *flat["test"]),
+        files,
         convert,
+        look,
         image_name=lambda split, index: shown(flat[split][index].relative_to(root)),
         left_out=tree.left_out,
     )
@@ -80,6 +91,19 @@ def survey(root: Path) -> Tree:
         if folders["test"].name != name and (root / name).is_dir():
             left_out["folder", f"{name}, for there is {folders['test'].name}"] += 1
     return Tree(tuple(names["train"]), paths, _in_words(left_out))
+
+
+def _read_some(paths: Sequence[Path], side_px: int) -> int:
+    """Read pictures for some seconds, in order; how many there was time for. Raises DataError for a damaged one."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), _BLOCK):
+            if time.monotonic() - began > _LOOK_S:
+                return start
+            block = paths[start : start + _BLOCK]
+            for _ in pool.map(read_picture, block, [side_px] * len(block)):
+                pass
+    return len(paths)
 
 
 def _split_folder(root: Path, names: Sequence[str]) -> Path:

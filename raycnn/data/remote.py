@@ -1,8 +1,9 @@
 """Data that lie at a URI: what of them is needed is copied into the user's cache folder, once."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from raycnn.data.cifar import OFFICIAL
 from raycnn.data.download import require_space
 from raycnn.data.sources import place_of
 from raycnn.errors import DataError
-from raycnn.files import replacing
+from raycnn.files import refuse_unwritable, replacing
 from raycnn.spec.data import DataSpec
 from raycnn.storage import TROUBLE, files_below, is_uri, last_part, open_directory, refusal, words
 
@@ -32,16 +33,23 @@ def local_root(
     if place is None or not is_uri(place):
         return directory_of(place)
     copy = _copy_of(place)
-    try:
+    with _told(place, copy):
         copy.mkdir(parents=True, exist_ok=True)
         with FileLock(copy.parent / f".{copy.name}.lock"):
             _bring(place, copy, data, benchmarks, progress or (lambda what, done, total: None))
-    except TROUBLE as error:
-        raise DataError(
-            f"--data {place}: cannot be copied to {copy} ({words(error)}). Check the URI, your credentials "
-            "and that disk."
-        ) from error
     return copy
+
+
+def look_at(place: str | None, data: DataSpec, benchmarks: Iterable[str] = ()) -> tuple[Path | None, int]:
+    """The directory of `local_root`, and how many bytes that would copy into it; nothing is copied. Raises DataError
+    for what that would stop for."""
+    if place is None or not is_uri(place):
+        return directory_of(place), 0
+    copy = _copy_of(place)
+    with _told(place, copy):
+        _, wanted = _wanted(place, open_directory(place), data, benchmarks)
+        refuse_unwritable(copy)
+        return copy, _copied_bytes(place, copy, _missing(wanted, copy))
 
 
 def full_place(place: str) -> str:
@@ -74,8 +82,41 @@ def _refuse_unusable(uri: str) -> None:
         raise DataError(f"--data: {reason}")
 
 
+@contextlib.contextmanager
+def _told(uri: str, copy: Path) -> Iterator[None]:
+    """What a file system raises as DataError."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise DataError(
+            f"--data {uri}: cannot be copied to {copy} ({words(error)}). Check the URI, your credentials and that disk."
+        ) from error
+
+
 def _bring(uri: str, copy: Path, data: DataSpec, benchmarks: Iterable[str], progress: Progress) -> None:
     there = open_directory(uri)
+    names, wanted = _wanted(uri, there, data, benchmarks)
+    here = [path for name in names for path in (copy / name).rglob("*") if path.is_file()]
+    for path in here:
+        if path.relative_to(copy).as_posix() not in wanted:
+            path.unlink()  # gone from the URI
+    missing = _missing(wanted, copy)
+    total = _copied_bytes(uri, copy, missing)
+    done = 0
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        copies = {pool.submit(_copy, there, file, copy): file for file in missing}
+        try:
+            for copied in as_completed(copies):
+                copied.result()
+                done += copies[copied].size
+                progress(f"copying {uri}", done, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _wanted(uri: str, there: Any, data: DataSpec, benchmarks: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The names of what the data set consists of at the URI, and all files that are needed, by their paths."""
     places = _places(data)
     names: tuple[str, ...] = ()
     wanted: dict[str, Any] = {}
@@ -91,24 +132,19 @@ def _bring(uri: str, copy: Path, data: DataSpec, benchmarks: Iterable[str], prog
         if not (files := files_below(there, name)):
             raise DataError(f"--data {uri}: holds no {name}, which is to be scored. Copy it there, or change score.")
         wanted |= files
-    here = [path for name in names for path in (copy / name).rglob("*") if path.is_file()]
-    for path in here:
-        if path.relative_to(copy).as_posix() not in wanted:
-            path.unlink()  # gone from the URI
-    missing = [file for path, file in wanted.items() if _stamp(copy / path) != (file.size, _seconds(file))]
+    return names, wanted
+
+
+def _missing(wanted: dict[str, Any], copy: Path) -> list[Any]:
+    """Those that are not in the copy as they are at the URI."""
+    return [file for path, file in wanted.items() if _stamp(copy / path) != (file.size, _seconds(file))]
+
+
+def _copied_bytes(uri: str, copy: Path, missing: list[Any]) -> int:
+    """Raises DataError where the disk has no room for them."""
     total = sum(file.size for file in missing)
     require_space(copy, total, f"what --data {uri} has for this takes")
-    done = 0
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        copies = {pool.submit(_copy, there, file, copy): file for file in missing}
-        try:
-            for copied in as_completed(copies):
-                copied.result()
-                done += copies[copied].size
-                progress(f"copying {uri}", done, total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return total
 
 
 def _places(data: DataSpec) -> list[tuple[str, ...]]:

@@ -1,17 +1,19 @@
 """Where images come from: `load` finds, downloads or generates what a DataSpec names."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 from raycnn.data import cifar, folder, shapes
-from raycnn.data.cache import Progress, Source, cached
+from raycnn.data.cache import Look, Progress, Source, cached, looked_at
 from raycnn.data.dataset import SPLITS, DataSet, ImageSet, open_cached, save_split
 from raycnn.data.pictures import is_hidden
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
-__all__ = ["DataSet", "ImageSet", "Progress", "load", "open_cached"]
+__all__ = ["DataSet", "ImageSet", "Look", "Progress", "load", "look", "open_cached"]
 
 _BENCHMARKS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 """What begins the names of folders that lie beside a data set."""
@@ -38,10 +40,29 @@ def load(
     try:
         source = _find(spec, place, named is not None, progress, mirror)
     except OSError as error:
-        raise DataError(
-            f"{place}: cannot be read ({error}). Mend its rights, or name another folder with --data."
-        ) from error
+        raise _unreadable(place, error) from error
     return cached(source, cache or place_of(None) / "data", progress)
+
+
+def look(spec: DataSpec, root: Path | None = None, cache: Path | None = None) -> Look:
+    """What `load` would give, by the same checks; nothing is downloaded, converted or written. Raises DataError."""
+    named = root or spec.root
+    place = place_of(named)
+    try:
+        if spec.name in cifar.OFFICIAL and (absent := cifar.look_without_files(spec, place)):
+            return replace(absent, cache_bytes=(len(absent.labels) + absent.test_count) * _image_bytes(spec))
+        source = _find(spec, place, named is not None, lambda what, done, total: None, None)
+    except OSError as error:
+        raise _unreadable(place, error) from error
+    return looked_at(source, cache or place_of(None) / "data", _image_bytes(spec))
+
+
+def _image_bytes(spec: DataSpec) -> int:
+    return 3 * spec.side_px**2
+
+
+def _unreadable(place: Path, error: OSError) -> DataError:
+    return DataError(f"{place}: cannot be read ({error}). Mend its rights, or name another folder with --data.")
 
 
 def name_of(root: Path) -> str | None:
@@ -100,7 +121,8 @@ def _shapes(spec: DataSpec) -> Source:
         return shapes.CLASS_NAMES, True
 
     settings = {**counts, "seed": spec.seed, "version": shapes.VERSION}
-    return Source(spec.name, settings, (), convert)
+    classes = len(shapes.CLASS_NAMES)
+    return Source(spec.name, settings, (), convert, lambda: Look(np.arange(counts["train"]) % classes, counts["test"]))
 
 
 def _told(progress: Progress, what: str, total: int):

@@ -32,6 +32,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def byte_words(count: float) -> str:
+    """ "1.23 GB", "45.6 MB", "789 kB" """
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
 def short_value(value: object) -> str:
     """A parameter's value: three significant digits, as few characters as that takes."""
     if isinstance(value, bool) or not isinstance(value, float):

@@ -163,13 +163,28 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
 
 def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> list[Unit]:
     """All that `scoring` asks for. seed: of generated corruptions and of attacks."""
-    return [replace(unit, precision=scoring.precision) for unit in _units(scoring, spec, root, data, seed)]
-
-
-def _units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> Iterator[Unit]:
-    directories = benchmark_directories(scoring, spec, root)
     labels = np.asarray(data.open_test().labels)
-    count = len(labels)
+    found = _units(scoring, spec, root, len(labels), labels, data.class_names, data.train.images.shape[1], seed)
+    return [replace(unit, precision=scoring.precision) for unit in found]
+
+
+def planned_units(scoring: Scoring, spec: DataSpec, root: Path | None, test_count: int) -> list[Unit]:
+    """As `units`, where only the number of test images is known: labels are not compared."""
+    return list(_units(scoring, spec, root, test_count, None, None, spec.side_px, 0))
+
+
+def _units(
+    scoring: Scoring,
+    spec: DataSpec,
+    root: Path | None,
+    count: int,
+    labels: np.ndarray | None,
+    class_names: Sequence[str] | None,
+    side_px: int,
+    seed: int,
+) -> Iterator[Unit]:
+    """count, labels: of the test images. labels, class_names: None: not compared with those of the benchmark."""
+    directories = benchmark_directories(scoring, spec, root)
     yield Unit("clean", "clean", count, ("clean",))
     for score, directory in directories.items():
         of = _BENCHMARKS[score].set
@@ -177,12 +192,11 @@ def _units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, s
             case "cifar10-p":
                 files = open_perturbations(directory, labels).files
             case "imagenet-c":
-                files = open_imagenet_c(directory, data.class_names).files
+                files = open_imagenet_c(directory, class_names).files
             case _:
                 archive = open_corruptions(directory, labels)
                 files = archive.files
                 yield Unit(of, "clean", archive.n, ("clean",))
-        side_px = data.train.images.shape[1]
         yield from (Unit(of, file.name, file.n, (file.name,), file, side_px=side_px) for file in files)
         if scoring.batch_norm_adapted:
             some = (file for file in files if isinstance(file, CorruptionFile))

@@ -1,67 +1,71 @@
-"""How many images a search will train on, before it starts."""
+"""How much a search will train, before it starts: what its rungs let go on, and images."""
 
-import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
-from raycnn.data import folder
-from raycnn.errors import DataError
-from raycnn.search.scheduler import own_rungs
+from raycnn.search.scheduler import own_rungs, rung_epochs
 from raycnn.spec.search import Finals, SearchSpec
 
-CIFAR_TRAINING_IMAGES = 50_000
+MOST_NUMBERS = 1000  # of trials that are followed through their brackets; more are like these
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Of one searched trial, on average, if each rung lets as many go on as its rule says.
+
+    epochs: of all its trainings. corrupted: evaluations on corrupted images. going_on: by rung, the share of trials
+    that go on after it.
+    """
+
+    epochs: float
+    corrupted: float
+    going_on: dict[int, float]
+
+
+def expected(spec: SearchSpec) -> Expected:
+    """See Expected."""
+    search, last = spec.search, spec.budget.epochs
+    factor = 2 if search.scheduler == "median" else search.reduction_factor
+    numbers = range(1, 1 + min(MOST_NUMBERS, max(1, search.trials - 1))) if search.scheduler == "hyperband" else (1,)
+    epochs = corrupted = 0.0
+    going_on = dict.fromkeys(rung_epochs(spec), 0.0)
+    for number in numbers:
+        own, share, before = own_rungs(spec, number), 1.0, 0
+        for rung in (*rung_epochs(spec), last):
+            epochs += share * (rung - before)
+            corrupted += share
+            if rung in own:
+                share /= factor
+            if rung != last:
+                going_on[rung] += share
+            before = rung
+        epochs += share * (search.repeats - 1) * last
+        corrupted += share * (search.repeats - 1) * (1 + len(rung_epochs(spec)))
+    count = len(numbers)
+    return Expected(epochs / count, corrupted / count, {rung: at / count for rung, at in going_on.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Images trained. likely: if each rung lets as many go on as its rule says; most: if none is stopped."""
+    """Images trained. likely: as `expected` says; most: if no trial is stopped."""
 
     likely: int
     most: int
     finals: int
 
 
-def estimate(spec: SearchSpec, root: Path | None) -> Estimate | None:
-    """None where the number of training images is not known without reading them."""
-    total = _training_images(spec, root)
-    if total is None:
-        return None
-    held_out = spec.data.validation
-    kept = total - (int(held_out) if held_out >= 1 else round(total * held_out))
-    per_epoch = kept // spec.budget.batch_size * spec.budget.batch_size
-    finals = 0
-    if isinstance(spec.finals, Finals):
-        epochs = spec.finals.epochs or spec.budget.epochs
-        per_final_epoch = total // spec.budget.batch_size * spec.budget.batch_size
-        finals = (spec.finals.top + 1) * spec.finals.seeds * epochs * per_final_epoch
-    searched = spec.search.trials - 1
+def estimate(spec: SearchSpec, train: int, everything: int) -> Estimate:
+    """train: images that a trial is trained on; everything: held-out ones too, which finals are trained on."""
+    batch = spec.budget.batch_size
+    per_epoch = train // batch * batch
     whole = spec.budget.epochs * spec.search.repeats
-    likely = whole + searched * _expected_epochs(spec)
+    likely = whole + (spec.search.trials - 1) * expected(spec).epochs
+    finals = final_trainings(spec) * final_epochs(spec) * (everything // batch * batch)
     return Estimate(round(likely * per_epoch), spec.search.trials * whole * per_epoch, finals)
 
 
-def _expected_epochs(spec: SearchSpec) -> float:
-    """Of one searched trial."""
-    factor = 2 if spec.search.scheduler == "median" else spec.search.reduction_factor
-    wished = range(1, max(2, spec.search.trials)) if spec.search.scheduler == "hyperband" else (1,)
-    totals = []
-    for number in wished:
-        last, share, before, expected = 1.0, 1.0, 0, 0.0
-        for rung in (*own_rungs(spec, number), spec.budget.epochs):
-            expected += share * (rung - before)
-            last, share, before = share, share / factor, rung
-        totals.append(expected + last * (spec.search.repeats - 1) * spec.budget.epochs)
-    return statistics.mean(totals)
+def final_trainings(spec: SearchSpec) -> int:
+    return (spec.finals.top + 1) * spec.finals.seeds if isinstance(spec.finals, Finals) else 0
 
 
-def _training_images(spec: SearchSpec, root: Path | None) -> int | None:
-    match spec.data.name:
-        case "shapes":
-            return spec.data.train_images
-        case "cifar10" | "cifar100":
-            return CIFAR_TRAINING_IMAGES
-        case _:
-            try:
-                return sum(map(len, folder.survey(root or spec.data.root or Path()).paths["train"]))
-            except (DataError, OSError):
-                return None
+def final_epochs(spec: SearchSpec) -> int:
+    return (spec.finals.epochs if isinstance(spec.finals, Finals) else None) or spec.budget.epochs

@@ -27,6 +27,11 @@ class Hold:
 
     def take(self) -> None:
         """Raises ClusterError where another driver holds the URI."""
+        self.refuse_held()
+        self._renew()
+
+    def refuse_held(self) -> None:
+        """As `take`, without a mark."""
         holder = self._holder()
         if holder is not None and not self._is_me(holder):
             silent_s = time.time() - holder["renewed"]
@@ -35,7 +40,6 @@ class Hold:
                     f"--run {self._uri}: is held by process {holder['pid']} on {holder['host']} since "
                     f"{holder['since']}. Wait for it; if it is dead, {SILENCE_S - silent_s:.0f} s are enough."
                 )
-        self._renew()
 
     def keep(self, known_s: float = 0.0) -> bool:
         """Whether the URI is still this driver's, which is said there anew.

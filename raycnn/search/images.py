@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from raycnn.data.duplicates import split_duplicates
-from raycnn.data.remote import local_root
+from raycnn.data.remote import local_root, look_at
 from raycnn.data.sources import DataSet, load
 from raycnn.data.split import Split, stratified_split
 from raycnn.files import MOST_TABLE_BYTES, disk_fault, read_file, write_atomically
@@ -19,6 +19,7 @@ from raycnn.run_files import read_manifest
 from raycnn.search.head_files import HeadFiles
 from raycnn.search.seeds import derived_seed
 from raycnn.search.worker import Preparation
+from raycnn.spec.data import DataSpec
 from raycnn.spec.scoring import Scoring
 from raycnn.spec.search import Finals, SearchSpec
 
@@ -83,14 +84,24 @@ def data_root(run: Path, spec: SearchSpec, place: str | None, progress: Progress
 
     place: directory or URI; None: that of the search, which may have named none. Raises DataError.
     """
-    if place is None:
-        place = read_manifest(run).get(DATA_PLACE)
-    benchmarks: list[str] = []
-    if isinstance(spec.finals, Finals):
-        from raycnn.robustness.units import beside_data  # torch comes with it
+    return local_root(_place(run, place), spec.data, _benchmarks(spec), progress)
 
-        benchmarks = beside_data(spec.finals)
-    return local_root(place, spec.data, benchmarks, progress)
+
+def look_for_data(run: Path, spec: SearchSpec, place: str | None) -> tuple[Path | None, int]:
+    """The directory of `data_root`, and how many bytes it would copy there; nothing is copied. Raises DataError."""
+    return look_at(_place(run, place), spec.data, _benchmarks(spec))
+
+
+def _place(run: Path, place: str | None) -> str | None:
+    return read_manifest(run).get(DATA_PLACE) if place is None else place
+
+
+def _benchmarks(spec: SearchSpec) -> list[str]:
+    if not isinstance(spec.finals, Finals):
+        return []
+    from raycnn.robustness.units import beside_data  # torch comes with it
+
+    return beside_data(spec.finals)
 
 
 def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Progress | None = None) -> SearchImages:
@@ -98,7 +109,7 @@ def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Prog
     from raycnn.robustness.units import test_paths  # torch comes with it
 
     data = load(spec.data, root, progress)
-    split = stratified_split(data.train.labels, _validation(spec.data.validation), spec.data.seed, data.class_names)
+    split = split_of(data.train.labels, spec.data, data.class_names)
     corrupted = None
     if "val/corruption_error" in spec.search.objectives:
         corrupted = _corrupted(spec, data, split, run / "cache", progress)
@@ -107,8 +118,10 @@ def search_images(spec: SearchSpec, root: Path | None, run: Path, progress: Prog
     return SearchImages(data, split, corrupted, test_paths(scoring, spec.data, root, data), duplicates)
 
 
-def _validation(wish: float) -> int | float:
-    return int(wish) if wish >= 1 else wish
+def split_of(labels: np.ndarray, spec: DataSpec, class_names: Sequence[str] = ()) -> Split:
+    """labels: of the training images. class_names: for what is raised. Raises SpecError."""
+    wish = spec.validation
+    return stratified_split(labels, int(wish) if wish >= 1 else wish, spec.seed, class_names)
 
 
 def _corrupted(spec: SearchSpec, data: DataSet, split: Split, cache: Path, progress: Progress | None) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from raycnn import ending, storage
 from raycnn.errors import ClusterError, RaycnnError
 from raycnn.files import PART, write_atomically
+from raycnn.run_files import MANIFEST, SPEC
 from raycnn.search.hold import HOLDER, SILENCE_S, Hold
 
 JOURNAL, COPIES = "study.journal", "run.copies.json"
@@ -56,6 +57,39 @@ def mirrored(run: Path, uri: str | None, warn: Callable[[str], None]) -> Iterato
         mirror.let_go()
 
 
+def look_at(run: Path, uri: str | None, folder: Path) -> Path:
+    """A directory with specification, manifest and journal as `mirrored` would bring them to `run`: that itself, or
+    `folder`, which is written to; here and at the URI nothing is changed. Raises ClusterError as `mirrored` does."""
+    if uri is None:
+        return run
+    try:
+        there = storage.open_directory(uri)
+        Hold(there, uri, {"pid": None}, lambda: None).refuse_held()
+        ours, theirs = _whole_lines(run / JOURNAL), storage.read(there, JOURNAL) or b""
+        _refuse_other_search(run, uri, ours, theirs)
+        if ours.startswith(theirs):
+            return run
+        for name in (SPEC, MANIFEST, JOURNAL):
+            if (content := storage.read(there, name)) is not None:
+                (folder / name).write_bytes(content)
+        return folder
+    except _TROUBLE as error:
+        raise _unusable(uri, error) from error
+
+
+def _refuse_other_search(run: Path, uri: str, ours: bytes, theirs: bytes) -> None:
+    """ours, theirs: journals, empty where there is none."""
+    if ours and theirs and ours.partition(b"\n")[0] != theirs.partition(b"\n")[0]:
+        raise ClusterError(
+            f"--run {uri}: holds another search than {run}, where the work on it would be done. "
+            "Move the directory away, or give another --run."
+        )
+
+
+def _unusable(uri: str, error: Exception) -> ClusterError:
+    return ClusterError(f"--run {uri}: cannot be used ({storage.words(error)}). Check the URI and your credentials.")
+
+
 @contextlib.contextmanager
 def _every_period(action: Callable[[], None]) -> Iterator[None]:
     """Do it in a thread, until the end."""
@@ -80,7 +114,7 @@ class _Mirror:
         try:
             self._there: Any = storage.open_directory(uri, make=True)
         except storage.TROUBLE as error:
-            raise self._unusable(error) from error
+            raise _unusable(uri, error) from error
         self._copies = _read_copies(run / COPIES)
         self._told_there = 0  # bytes of the journal
         self._in_trouble = False
@@ -90,16 +124,11 @@ class _Mirror:
         me = json.loads((run / HOLDER).read_text(encoding="utf-8"))
         self._hold = Hold(self._there, uri, me, lambda: warn(f"{lost}; the search goes on in {run}"))
 
-    def _unusable(self, error: Exception) -> ClusterError:
-        return ClusterError(
-            f"--run {self._uri}: cannot be used ({storage.words(error)}). Check the URI and your credentials."
-        )
-
     def take_hold(self) -> None:
         try:
             self._hold.take()
         except _TROUBLE as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._uri, error) from error
 
     def renew_hold(self) -> None:
         """Trouble is told by what has to be copied."""
@@ -123,11 +152,7 @@ class _Mirror:
                 return
             ours, theirs = _whole_lines(self._run / JOURNAL), storage.read(self._there, JOURNAL) or b""
             self._told_there = len(theirs)
-            if ours and theirs and ours.partition(b"\n")[0] != theirs.partition(b"\n")[0]:
-                raise ClusterError(
-                    f"--run {self._uri}: holds another search than {self._run}, where the work on it would be done. "
-                    "Move the directory away, or give another --run."
-                )
+            _refuse_other_search(self._run, self._uri, ours, theirs)
             if ours.startswith(theirs) and ours != theirs:
                 return  # only this machine went on
             if not theirs.startswith(ours):
@@ -146,7 +171,7 @@ class _Mirror:
                     self._copies[name] = [_stamp(path), there[name]]
             self._write_copies()
         except _TROUBLE as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._uri, error) from error
 
     def _set_aside(self) -> None:
         aside = self._run.with_name(f"{self._run.name}-{time.strftime('%Y%m%dT%H%M%S')}")

@@ -1,18 +1,21 @@
 """What there is, and how many trials fit into it at once."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raycnn.errors import ClusterError
+from raycnn.errors import ClusterError, SpecError
 from raycnn.slots.pool import SlotShape
 from raycnn.spec.search import Trainer
 
 _SCORER_CPUS = 4
 """At most. More threads in one process gain little: some of what they do is done one after the other."""
+CPUS_PER_GPU = 8.0
+"""That a worker with a GPU has at most, if it may choose, and that `--for` takes for granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,18 @@ def local_resources() -> Resources:
     return Resources(((float(get_num_cpus()), float(count)),))
 
 
+def resources_elsewhere(text: str) -> Resources:
+    """Those of `8xGPU`, `4x8xGPU` (four nodes with eight each) or `16xCPU`. Each GPU comes with CPUS_PER_GPU CPUs.
+
+    Raises SpecError for what is not written so.
+    """
+    found = re.fullmatch(r"(?:([1-9]\d{0,3})x)?([1-9]\d{0,3})x([CG]PU)s?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise SpecError(f"--for {text}: is not known. Write 8xGPU, 4x8xGPU (four nodes with eight each) or 16xCPU.")
+    nodes, count, on_gpu = int(found[1] or 1), float(found[2]), found[3].upper() == "GPU"
+    return Resources(((count * CPUS_PER_GPU, count) if on_gpu else (count, 0.0),) * nodes)
+
+
 def cluster_resources(wished: Trainer | None = None) -> Resources:
     """The cluster that this process is connected to.
 
@@ -92,7 +107,8 @@ def slot_shape(trainer: Trainer, resources: Resources) -> SlotShape:
     if gpus * trainer.workers > most_gpus:
         raise ClusterError(
             f"trainer: a trial needs {trainer.workers} x {gpus:g} GPUs, the cluster has {most_gpus:g}. "
-            "Lower trainer.workers, write gpus_per_worker: 0 to train on CPUs, or add GPUs."
+            "Lower trainer.workers, write gpus_per_worker: 0 to train on CPUs, or add GPUs; to plan for a machine "
+            "with GPUs add --dry-run --for 8xGPU."
         )
     cpus = (
         trainer.cpus_per_worker if trainer.cpus_per_worker != "auto" else _fair_cpus(gpus, trainer.workers, resources)
@@ -164,12 +180,12 @@ def slot_count(trainer: Trainer, shape: SlotShape, resources: Resources, grown: 
 
 
 def _fair_cpus(gpus: float, workers: int, resources: Resources) -> float:
-    """With GPUs: a node's CPUs shared among its GPUs, at most 8, by the node that has least of them. Without: a quarter
-    of the largest node, for four trials."""
+    """With GPUs: a node's CPUs shared among its GPUs, at most CPUS_PER_GPU, by the node that has least of them.
+    Without: a quarter of the largest node, for four trials."""
     every = resources.nodes + resources.to_come
     if gpus:
         shares = [cpus // max(_places(on_node, gpus), 1) for cpus, on_node in every if on_node >= min(gpus, 1.0)]
-        return max(0.5, min(8.0, *shares))
+        return max(0.5, min(CPUS_PER_GPU, *shares))
     cpus, _ = max(every)
     return max(1.0, min(cpus // 4, cpus // workers))
 

@@ -16,9 +16,11 @@ from raycnn.errors import RaycnnError
 from raycnn.models.trust import remember, trust
 from raycnn.reporting.words import counted
 from raycnn.search import cluster as ray_cluster
+from raycnn.search.checks import Problems, benchmarks, check_images, check_start, slots_that_fit
 from raycnn.search.images import DATA_PLACE, SearchImages, data_root, search_images
 from raycnn.search.mirror import mirrored
 from raycnn.search.observer import Observer
+from raycnn.search.resources import local_resources
 from raycnn.search.rundir import (
     circumstances,
     finish_manifest,
@@ -26,7 +28,6 @@ from raycnn.search.rundir import (
     keep_spec,
     record_openings,
     refuse_other,
-    same_images,
     write_manifest,
 )
 from raycnn.spec.search import Finals, SearchSpec
@@ -59,13 +60,7 @@ def run_search(request: Request, observer: Observer) -> Path:
         refuse_other(request.run, request.spec)
         ray_cluster.prepare_environment(request.run / "raycnn.log")
         trust([request.spec.model])  # the user has just named it
-        models.check(request.spec.model, request.spec.data.side_px)
-        root = data_root(request.run, request.spec, request.data, _progress(observer))
-        check_scores(request.spec, root, request.run)
-        if request.spec.tracking:
-            from raycnn.search.tracking import check_trackers
-
-            check_trackers(request.spec)
+        root = _refuse_what_stops_it(request, observer)
         keep_spec(request.run, request.spec)
         remember(request.run, request.spec.model)
         write_manifest(request.run, {})
@@ -80,24 +75,32 @@ def run_search(request: Request, observer: Observer) -> Path:
         return write_report(request.run, observer.warning)
 
 
+def _refuse_what_stops_it(request: Request, observer: Observer) -> Path | None:
+    """Raises now, and all together, what the search would stop for later. The directory with the data."""
+    spec, run = request.spec, request.run
+    here = request.address is None
+    problems = Problems()
+    check_start(problems, spec, run, request.earlier, local_resources() if here else None, here)
+    problems.refuse()  # before hours of copying
+    root = data_root(run, spec, request.data, _progress(observer))
+    opened = benchmarks(spec, root)
+    record_openings(run, opened, "headers and labels checked before the search; no images")
+    return root
+
+
 def _images(request: Request, root: Path | None, observer: Observer, seals: contextlib.ExitStack) -> SearchImages:
     """The images of the search, and a model of the user's own once more: one that looks for test images is known now.
 
     seals: from here on, until it is closed, nothing in this process can open a test image.
     """
-    images = search_images(request.spec, root, request.run, _progress(observer))
+    spec, run = request.spec, request.run
+    images = search_images(spec, root, run, _progress(observer))
     seals.enter_context(sealed(images.sealed))
-    models.check(request.spec.model, images.data.train.images.shape[1])
+    models.check(spec.model, images.data.train.images.shape[1])
+    problems = Problems()
+    check_images(problems, spec, run, run, len(images.split.train), len(images.data.class_names), images.facts())
+    problems.refuse()
     return images
-
-
-def check_scores(spec: SearchSpec, root: Path | None, run: Path) -> None:
-    """Raises DataError now for what the scoring would miss hours later."""
-    from raycnn.robustness.units import benchmark_directories
-
-    if isinstance(spec.finals, Finals):
-        found = benchmark_directories(spec.finals, spec.data, root)
-        record_openings(run, found.values(), "headers and labels checked before the search; no images")
 
 
 def _search_and_score(request: Request, root: Path | None, images: "Future[SearchImages]", observer: Observer) -> None:
@@ -149,7 +152,7 @@ def _train(
     from raycnn.search.gauges import Gauged
     from raycnn.search.head_files import serve_head_files
     from raycnn.search.nodes import nodes_without
-    from raycnn.search.resources import cluster_resources, slot_count, slot_shape
+    from raycnn.search.resources import cluster_resources, slot_count
     from raycnn.search.tuning import tune_trials
     from raycnn.search.worker import WORKLOAD
     from raycnn.slots.pool import SlotPool
@@ -159,15 +162,13 @@ def _train(
     resources = cluster_resources(wished)
     without = nodes_without(run) if len(resources.nodes) > 1 else {}
     files = None if connected.ours else serve_head_files(run)  # nodes may come that share no disk with this one
-    shape = slot_shape(spec.trainer, resources)
+    shape = slots_that_fit(spec, resources)
     left = spec.search.trials - len(study.finished())
     most = _jobs(spec, left)
     planned = min(slot_count(spec.trainer, shape, resources), most)
     if left <= 0 and all(final.done for final in plan_finals(run, spec, study)):
         write_finalists(run, plan_finals(run, spec, study))
-        facts = images.result().facts()
-        same_images(run, facts)
-        write_manifest(run, {"data": facts})
+        write_manifest(run, {"data": images.result().facts()})
         return
     with (
         ThreadPoolExecutor(most, thread_name_prefix="final") as threads,  # they end when the pool has
@@ -175,7 +176,6 @@ def _train(
     ):
         pool.grow(min(slot_count(spec.trainer, shape, resources, grown=True), most))
         ready = images.result()
-        same_images(run, ready.facts())
         write_manifest(
             run,
             {

@@ -1,6 +1,7 @@
 """A run directory: who holds it, which search it is, and how it came about. The files are listed in the README."""
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -18,13 +19,14 @@ from filelock import FileLock, Timeout
 
 import raycnn
 from raycnn.errors import ClusterError, DataError, RaycnnError, SpecError
-from raycnn.files import remove_leftovers, write_atomically
+from raycnn.files import refuse_unwritable, remove_leftovers, write_atomically
 from raycnn.masking import masked
 from raycnn.run_files import MANIFEST, SPEC, read_manifest, read_spec, replace_manifest, write_spec
 from raycnn.search.gpus import gpus_in_words
 from raycnn.search.resources import Resources
 from raycnn.spec.search import SearchSpec
 
+LOCK = "run.lock"
 # What may differ when a search is resumed: how much of it, where recipes lie that it has taken, on what hardware, and
 # what comes after.
 MAY_CHANGE = ("search.trials", "search.start", "trainer", "finals", "tracking")
@@ -33,23 +35,17 @@ MAY_CHANGE = ("search.trials", "search.start", "trainer", "finals", "tracking")
 @contextlib.contextmanager
 def held(run: Path) -> Iterator[None]:
     """Hold the run directory, alone among all processes. Raises ClusterError that says who holds it otherwise."""
-    lock = FileLock(run / "run.lock", timeout=0)
+    lock = FileLock(run / LOCK, timeout=0)
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         holder = {"pid": os.getpid(), "host": platform.node(), "since": _now()}
         write_atomically(run / "run.holder.json", json.dumps(holder))
     except Timeout:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads((run / "run.holder.json").read_text(encoding="utf-8"))
-            raise ClusterError(
-                f"{run}: is held by process {holder['pid']} on {holder['host']} since {holder['since']}. "
-                "Wait for it, stop it, or give another --run."
-            ) from None
-        raise ClusterError(f"{run}: is held by another process. Wait for it, or give another --run.") from None
+        raise _held_by_another(run) from None
     except OSError as error:
         lock.release()
-        raise ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.") from error
+        raise _unwritable(run, error) from error
     try:
         remove_leftovers(run)
         yield
@@ -57,22 +53,57 @@ def held(run: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_unholdable(run: Path) -> None:
+    """Raises what `held` would; nothing is changed."""
+    try:
+        refuse_unwritable(run)
+        if not (run / LOCK).exists():
+            return
+        with (run / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until it is closed
+    except BlockingIOError:
+        raise _held_by_another(run) from None
+    except OSError as error:
+        raise _unwritable(run, error) from error
+
+
+def _held_by_another(run: Path) -> ClusterError:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads((run / "run.holder.json").read_text(encoding="utf-8"))
+        return ClusterError(
+            f"{run}: is held by process {holder['pid']} on {holder['host']} since {holder['since']}. "
+            "Wait for it, stop it, or give another --run."
+        )
+    return ClusterError(f"{run}: is held by another process. Wait for it, or give another --run.")
+
+
+def _unwritable(run: Path, error: OSError) -> ClusterError:
+    return ClusterError(f"{run}: cannot be written ({error.strerror}). Give another --run.")
+
+
 def refuse_other(run: Path, spec: SearchSpec) -> None:
     """Raises SpecError if the directory belongs to another search.
 
     One in which nothing has been trained is nobody's: what another search has begun there goes.
     """
-    if (run / SPEC).exists():
-        before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_spec(run), spec))
-        for key in {**before, **now}:
-            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
-                if _nothing_trained(run):
-                    _clear(run)
-                    return
-                raise SpecError(
-                    f"{run}: holds another search: {key} was {before.get(key)!r} and is now {now.get(key)!r}. "
-                    "Give another --run, or the old value."
-                )
+    if is_abandoned(run, spec):
+        _clear(run)
+
+
+def is_abandoned(run: Path, spec: SearchSpec) -> bool:
+    """Whether it holds another search that has trained nothing. Raises SpecError for one that has."""
+    if not (run / SPEC).exists():
+        return False
+    before, now = (_flat(json.loads(s.model_dump_json())) for s in (read_spec(run), spec))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+            if _nothing_trained(run):
+                return True
+            raise SpecError(
+                f"{run}: holds another search: {key} was {before.get(key)!r} and is now {now.get(key)!r}. "
+                "Give another --run, or the old value."
+            )
+    return False
 
 
 def _nothing_trained(run: Path) -> bool:

@@ -28,6 +28,24 @@ def own_device(in_train: bool = True) -> Any:
 
     device = ray.train.torch.get_device() if in_train else torch.device("cuda", 0)
     torch.cuda.set_device(device)
+    _refuse_foreign(device)
+    return device
+
+
+def refuse_unusable() -> None:
+    """Raises UnusableGpu where some GPU of this process would be refused by `own_device`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UnusableGpu(_unusable())
+    for index in range(torch.cuda.device_count()):
+        _refuse_foreign(torch.device("cuda", index))
+
+
+def _refuse_foreign(device: Any) -> None:
+    """Raises UnusableGpu where this PyTorch has no code for the card."""
+    import torch
+
     capability = torch.cuda.get_device_capability(device)
     if torch.version.cuda and not runs_on(capability, torch.cuda.get_arch_list()):
         raise UnusableGpu(
@@ -35,7 +53,6 @@ def own_device(in_train: bool = True) -> Any:
             f"capability {'.'.join(map(str, capability))}, only for {', '.join(torch.cuda.get_arch_list())}. "
             f"Install a PyTorch that is built for it, {MEND_CPU}."
         )
-    return device
 
 
 def runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:

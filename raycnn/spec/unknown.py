@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from raycnn.spec.ranges import FloatRange, IntRange, Options
 from raycnn.spec.space import Branches
@@ -51,7 +51,9 @@ def _places(form: type[Spec], path: tuple[str, ...]) -> Iterator[tuple[str, str]
 
 
 def _forms(annotation: Any) -> Iterator[type[Spec]]:
-    """The mappings that a field may hold, but for ranges and choices."""
+    """The mappings that a field may hold, but for ranges and choices, and for members of a list, which have no path."""
+    if get_origin(annotation) in (list, tuple):
+        return
     if parts := get_args(annotation):
         for part in parts:
             yield from _forms(part)

@@ -97,6 +97,14 @@ def train(
     return run.evaluated.eval()
 
 
+def refuse_batch(batch_size: int, images: int, workers: int) -> None:
+    """Raises SpecError for a batch that cannot be made of so many images, or shared by so many workers."""
+    if batch_size > images:
+        raise SpecError(f"budget.batch_size: {batch_size} is more than the {images} training images. Lower it.")
+    if batch_size < workers:
+        raise SpecError(f"budget.batch_size: {batch_size} is less than the {workers} workers. Raise it.")
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What stays the same through one training. steps: in an epoch."""
@@ -171,7 +179,8 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: G
         torch.use_deterministic_algorithms(spec.deterministic)
         torch.backends.cudnn.benchmark = not spec.deterministic
     images = _training_images(spec, data)
-    steps = _steps_per_epoch(spec, len(images.labels), group)
+    refuse_batch(spec.batch_size, len(images.labels), group.size)
+    steps = len(images.labels) // spec.batch_size
     classifier = _new_classifier(spec, data, group, device)
     training = Training(
         spec,
@@ -188,14 +197,6 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, group: G
 
 def _training_images(spec: TrialSpec, data: TrainingData) -> Images:
     return data.train if spec.train_on == "train" else data.train.followed_by(data.validation)
-
-
-def _steps_per_epoch(spec: TrialSpec, count: int, group: Group) -> int:
-    if spec.batch_size > count:
-        raise SpecError(f"budget.batch_size: {spec.batch_size} is more than the {count} training images. Lower it.")
-    if spec.batch_size < group.size:
-        raise SpecError(f"budget.batch_size: {spec.batch_size} is less than the {group.size} workers. Raise it.")
-    return count // spec.batch_size
 
 
 def _new_classifier(spec: TrialSpec, data: TrainingData, group: Group, device: torch.device) -> Classifier:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from raycnn.data import shapes
-from raycnn.data.cache import Source, cached
+from raycnn.data.cache import Look, Source, cached
 from raycnn.data.dataset import channel_statistics, open_cached, save_split
 from raycnn.data.sources import load
 from raycnn.errors import DataError
@@ -41,7 +41,7 @@ def source(tmp_path):
             save_split(directory, split, np.full((3, 8, 8, 3), value, np.uint8), np.arange(3))
         return ("a", "b", "c"), True
 
-    return Source("made", {"option": 1}, (file,), convert), conversions
+    return Source("made", {"option": 1}, (file,), convert, lambda: Look(np.zeros(0), 0)), conversions
 
 
 def test_a_second_load_converts_nothing(tmp_path, source):

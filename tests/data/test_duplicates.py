@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raycnn.data.cache import Progress, Source, cached
+from raycnn.data.cache import Look, Progress, Source, cached
 from raycnn.data.dataset import DataSet, save_split
 from raycnn.data.duplicates import split_duplicates
 from raycnn.data.sources import load
@@ -114,7 +114,9 @@ def test_images_without_files_of_their_own_are_named_by_number(tmp_path: Path):
             save_split(directory, split, images, np.array(values) % 2)
         return ("even", "odd"), True
 
-    data = cached(Source("made", {}, (), convert), tmp_path, lambda what, done, total: None)
+    data = cached(
+        Source("made", {}, (), convert, lambda: Look(np.zeros(3), 2)), tmp_path, lambda what, done, total: None
+    )
     assert len(data.duplicates) == 1
     assert "1 of 2 test images" in data.duplicates[0]
     assert "(such as test image 1 and train image 2)" in data.duplicates[0]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from raycnn.data.folder import survey
-from raycnn.data.sources import load, name_of
+from raycnn.data.sources import load, look, name_of
 from raycnn.errors import DataError
 from raycnn.spec.data import DataSpec
 
@@ -122,16 +122,13 @@ def test_a_hidden_folder_makes_no_data_set(tmp_path: Path):
         name_of(tmp_path)
 
 
-def test_the_count_of_a_dry_run_is_that_of_the_pictures(root: Path):
-    from raycnn.search.estimate import estimate
-    from raycnn.spec.reading import search_from_text
-
+def test_a_look_counts_pictures_alone_and_says_what_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
     add(root, "train/cat/deep/2.png", "train/cat/notes.txt", "train/cat/.git/1.png", "train/dog/2.jfif")
-    text = "{name: x, data: {name: folder, validation: 2}, model: fastnet, budget: {epochs: 1, batch_size: 2}"
-    text += ", finals: off, search: {trials: 1}, space: {optimizer: {sgd: {lr: {type: float, low: 0.1, high: 1.0}}}}}"
-    found = estimate(search_from_text(text, "test"), root)
-    assert found
-    assert found.most == 2  # of four pictures two are held out
+    found = look(DataSpec(name="folder", image_px=16), root)
+    assert np.bincount(found.labels).tolist() == [2, 2]
+    assert found.class_names == ("cat", "dog")
+    assert found.left_out == survey(root).left_out
 
 
 def test_meta_is_readable_where_files_have_any_name(root: Path):

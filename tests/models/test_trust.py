@@ -40,6 +40,7 @@ data: {name: shapes, validation: 20, train_images: 100, test_images: 20}
 model: trust_nets:signature
 budget: {epochs: 1, batch_size: 20}
 space: {optimizer: {sgd: {lr: 0.1}}}
+finals: off
 """
 
 

@@ -83,12 +83,14 @@ def test_a_mistake_is_named_with_its_line_and_the_nearest_key(file: Path):
 def test_a_set_value_changes_no_other_place_of_an_aliased_mapping(file: Path):
     training = "{model: fastnet, epochs: 2, batch_size: 50, optimizer: {sgd: {lr: 0.1}}}"
     figure = "{metric: clean/error, value: 0.25, source: a paper, of: {data: *d, training: *t}}"
-    file.write_text(f"name: tiny\ndata: &d {{name: shapes}}\ntraining: &t {training}\npublished: [{figure}]\n")
+    file.write_text(
+        f"name: tiny\ndata: &d {{name: shapes}}\ntraining: &t {training}\npublished: [{figure}]\n", encoding="utf-8"
+    )
     recipe = read_recipe(file, ["training.optimizer.sgd.lr=0.2", "training.epochs=1"])
     assert (recipe.training.epochs, recipe.training.optimizer.chosen.lr) == (1, 0.2)
     of = recipe.published[0].of.training
     assert (of.epochs, of.optimizer.chosen.lr) == (2, 0.1), "what the figure is of"
-    file.write_text(file.read_text().replace("fastnet", "fastnot"))
+    file.write_text(file.read_text(encoding="utf-8").replace("fastnet", "fastnot"), encoding="utf-8")
     with pytest.raises(SpecError, match=r"tiny.yaml:3: training.model: must be a model"):
         read_recipe(file, ["training.epochs=1"])
 
@@ -164,7 +166,7 @@ def test_the_command_compares_with_nothing_published_of_another_setting(file: Pa
     ],
 )
 def test_an_unknown_metric_is_refused_with_the_nearest(file: Path, wrong: str, right: str):
-    file.write_text(TEXT.replace("metric: clean/error", f"metric: {wrong}"))
+    file.write_text(TEXT.replace("metric: clean/error", f"metric: {wrong}"), encoding="utf-8")
     with pytest.raises(SpecError, match=rf"tiny.yaml:13: published.0.metric: .* Did you mean {right}\?"):
         read_recipe(file)
 

@@ -11,7 +11,6 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,7 +181,7 @@ def test_a_server_that_refuses_is_quoted_in_one_line(tmp_path, server, offer, co
 
 def test_a_full_disk_is_said_before_anything_is_downloaded(tmp_path, server, offer, command, monkeypatch):
     offer(_tar(_members("cifar10-c")))
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(download, "free_bytes", lambda _: 1000)
     status, _, errors = command("cifar10-c", "--data", tmp_path)
     assert (status, errors.count("\n")) == (2, 1)
     assert f"{tmp_path}: {ARCHIVE} and its files take another 0.00 GB, 0.00 GB are free. Free some space" in errors

@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
-from raycnn.errors import ClusterError
+from raycnn.errors import ClusterError, SpecError
 from raycnn.search import gpus
 from raycnn.search.gpus import cards_here, gpus_in_words
-from raycnn.search.resources import Resources, expecting, local_resources, placement, scorers, slot_count, slot_shape
+from raycnn.search.resources import (
+    Resources,
+    expecting,
+    local_resources,
+    placement,
+    resources_elsewhere,
+    scorers,
+    slot_count,
+    slot_shape,
+)
 from raycnn.spec.search import Trainer
 
 LAPTOP = Resources(((2.0, 0.0),))
@@ -192,3 +201,24 @@ def test_the_manifest_counts_cards_of_a_kind_and_tells_a_number_where_no_driver_
     answers.clear()
     assert gpus_in_words(EIGHT_GPUS) == ["8 GPUs"]
     assert gpus_in_words(LAPTOP) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8xGPU", Resources(((64.0, 8.0),))),
+        ("4x8xGPU", Resources(((64.0, 8.0),) * 4)),
+        ("16xCPU", Resources(((16.0, 0.0),))),
+        ("2x4xcpus", Resources(((4.0, 0.0),) * 2)),
+    ],
+)
+def test_machines_that_are_not_here_can_be_planned_for(text: str, expected: Resources):
+    assert resources_elsewhere(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "GPU", "8GPU", "0xGPU", "8x0xGPU", "-1xCPU", "8xTPU", "1x2x3xGPU", "99999xGPU"]
+)
+def test_machines_that_are_not_written_as_such_are_refused(text: str):
+    with pytest.raises(SpecError, match=r"--for .* Write 8xGPU, 4x8xGPU"):
+        resources_elsewhere(text)
