@@ -86,7 +86,7 @@ def agrees(ours: Estimate | Comparison, value: float, drawn: np.ndarray) -> None
 
 @pytest.mark.parametrize(
     ("key", "files"),
-    [("test/clean_error", "clean/clean.parquet"), ("generated-c/mean-2", "generated-c/[bc][ro]*.parquet")],
+    [("test/clean_error", "clean/clean.parquet"), ("generated-c/mean-2", "generated-c/*.parquet")],
 )
 def test_values_deviations_and_intervals_are_those_of_the_other_bootstrap(scored, key, files):
     run, printed = scored
