@@ -4,7 +4,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -35,6 +37,23 @@ def no_ray_is_left():
     if started() and not before:
         sys.modules["ray"].shutdown()
         pytest.fail("it has left Ray started")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], Path]:
+    """reference(name): a file or folder of the real images and the authors' outputs, which lie in the folder that
+    RAYCNN_TEST_DATA names. Skips the test where there is none."""
+
+    def path_of(name: str) -> Path:
+        root = os.environ.get("RAYCNN_TEST_DATA")
+        if not root:
+            pytest.skip("needs the reference data: set RAYCNN_TEST_DATA to its folder")
+        path = Path(root) / name
+        if not path.exists():
+            pytest.skip(f"needs {path}, which is not there")
+        return path
+
+    return path_of
 
 
 class Server:

@@ -52,7 +52,7 @@ def export(
     run, source, checkpoint = chosen(run_directory, model, seed)
     for gap in gaps(run):
         note(gap)
-    classifier = restore_classifier(checkpoint, torch.device("cpu")).eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] not in the stub
+    classifier = restore_classifier(checkpoint, source.checkpoint).eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] not in the stub
     side = checkpoint.image_px
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     facts = {

@@ -1,82 +1,45 @@
 """Weights from files that other programs wrote: read without running anything of theirs, found among what else lies in
 the file, and fitted to a network's names."""
 
-import argparse
-import collections
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from raycnn.errors import CheckpointError
+from raycnn.files import MOST_TABLE_BYTES, read_file
+from raycnn.training.pickled import Inert
+from raycnn.training.torch_file import one_line, read_saved, take_weights
 
 Which = Literal["raw", "ema"]
 """Of a file that holds both: the weights as they were trained, or their moving average."""
 
 _PLACES: dict[Which, tuple[str, ...]] = {
-    "raw": ("state_dict", "model_state_dict", "model", "net", "network", "weights"),
+    "raw": ("state_dict", "model_state_dict", "model", "net", "network", "weights", "module", "state"),
     "ema": ("state_dict_ema", "model_ema", "model_ema_state_dict", "ema_state_dict", "ema", "averaged"),
 }
 _WITHIN = ("state_dict", "module", "model", "shadow", "shadow_params")  # one level below those
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Of DataParallel and AveragedModel, of torch.compile, of Lightning's modules and others."""
+_WITHIN_NAMES = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Of parts that were compiled, sharded, or compute their activations again."""
 _COUNTERS = ("num_batches_tracked", "n_averaged")  # these may be missing, or be there for nothing
 _DEPTH = 4  # of wrappers
 _SAVE = "Save weights alone: torch.save(network.state_dict(), 'weights.pt')"
 
 
-class _Attributes(dict[str, Any]):
-    """In the place of Lightning's dictionary with attributes."""
-
-
-def _harmless() -> list[Any]:
-    """What training programs put beside weights, and what torch may therefore make of a file: plain values, whose
-    making runs nothing."""
-    multiarray: Any = np.asarray(0).__reduce__()[0]  # of whichever module it lies in in this NumPy
-    scalar: Any = np.float64(0).__reduce__()[0]
-    named = [
-        (function, f"numpy.{core}.multiarray.{name}")
-        for function, name in ((multiarray, "_reconstruct"), (scalar, "scalar"))
-        for core in ("_core", "core")
-    ]
-    places = ("pytorch_lightning.utilities.parsing", "lightning.pytorch.utilities.parsing")
-    places += ("lightning_fabric.utilities.data", "lightning.fabric.utilities.data")
-    return [
-        *named,
-        *((_Attributes, f"{place}.AttributeDict") for place in places),
-        (pathlib.PurePosixPath, "pathlib.PosixPath"),
-        (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
-        (_latin_1, "_codecs.encode"),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFD"},
-        argparse.Namespace,
-        collections.defaultdict,
-        int,
-        float,
-        list,
-        dict,
-    ]
-
-
-def _latin_1(text: str, encoding: str = "latin1") -> bytes:
-    """Bytes, as old pickles have them."""
-    return text.encode("latin1")
-
-
 def load_weights(network: nn.Module, path: Path, which: Which | None) -> str:
-    """Load a file's weights into `network`; says which of several were taken, else nothing.
+    """Load a file's weights into `network`; says which of several were taken and what was left out, else nothing.
 
     which: None: those that were trained, where there are both. Raises CheckpointError.
     """
     content = _content(path)
     states = {kind: state for kind in _PLACES for state in _found(content, kind)}
     if not states:
+        if (odd := _inert(content)) is not None:
+            raise _unreadable(path, f"it holds {one_line(odd.of)}, and making that could run code")
         raise CheckpointError(f"{path}: holds no state_dict, nor one under {', '.join(_PLACES['raw'])}. {_SAVE}.")
     if which and which not in states:
         there = " and ".join(states)
@@ -84,12 +47,18 @@ def load_weights(network: nn.Module, path: Path, which: Which | None) -> str:
     kind = which or next(iter(states))
     place, weights = states[kind]
     try:
-        network.load_state_dict(fitted(weights, network.state_dict()))
-    except RuntimeError as error:
-        words = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path}: are not this network's weights ({words}). Give its own.") from error
-    others = [f"{name} (--weights {other})" for other, (name, _) in states.items() if other != kind]
-    return f"{path}: {place} taken; there is also {others[0]}" if others else ""
+        taken = fitted(weights, network.state_dict())
+        take_weights(network, taken)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: are not this network's weights ({error}). Give its own.") from error
+    told = [
+        f"{place} taken; there is also {name} (--weights {one})" for one, (name, _) in states.items() if one != kind
+    ]
+    held = {id(value) for value in taken.values()}
+    if others := [name for name, value in weights.items() if id(value) not in held and not name.endswith(_COUNTERS)]:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        told.append(f"left out, as no part of this network: {one_line(', '.join(others[:3]))}{more}")
+    return f"{path}: {'; '.join(told)}" if told else ""
 
 
 def _content(path: Path) -> Any:
@@ -98,17 +67,19 @@ def _content(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return read_saved(read_file(path, MOST_TABLE_BYTES))
     except Exception as error:  # a damaged file can raise nearly anything
-        raise CheckpointError(f"{path}: cannot be read as weights alone ({_reason(error)}). {_SAVE}.") from error
+        raise _unreadable(path, one_line(str(error)) or type(error).__name__) from error
 
 
-def _reason(error: Exception) -> str:
-    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
-    if found := re.search(r"GLOBAL ([\w.]+)", text):
-        return f"it holds {found[1]}, and making that would run code"
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: cannot be read as weights alone ({reason}). {_SAVE}.")
+
+
+def _inert(content: Any) -> Inert | None:
+    """The first thing in it, or one level below, that was not made."""
+    below = content.values() if isinstance(content, Mapping) else ()
+    return next((one for one in (content, *below) if isinstance(one, Inert)), None)
 
 
 def _found(content: Any, kind: Which) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -128,19 +99,52 @@ def _found(content: Any, kind: Which) -> Iterator[tuple[str, Mapping[str, Tensor
 
 
 def _is_state(content: Any) -> bool:
-    return isinstance(content, Mapping) and bool(content) and all(isinstance(one, Tensor) for one in content.values())
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in content.items())
+    )
 
 
 def fitted(weights: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights under the network's own names: as they are if those fit, else without the wrappers before them.
+    """The weights under the network's own names: as they are if those fit, else without what stands before them, be it
+    a known wrapper or the name of an attribute of somebody's own.
 
-    own: by the names that are wanted. Where nothing fits, the weights as they are.
+    own: by the names that are wanted. Where nothing fits, the weights as they are. Raises ValueError where several
+    attributes fit, such as a student and a teacher.
     """
     for names in _unwrapped({name: name for name in own}, whole=True):  # the network may be the wrapped one
+        wanted = _without_counters(names)
         for one in _unwrapped(dict(weights), whole=False):
-            if {n for n in one if not n.endswith(_COUNTERS)} == {n for n in names if not n.endswith(_COUNTERS)}:
+            if _without_counters(one) == wanted:
                 return {names[name]: value for name, value in one.items() if name in names}
-    return dict(weights)
+    wanted = _without_counters(own)
+    fits = {
+        attribute: one
+        for form in _unwrapped(dict(weights), whole=False)
+        for attribute, part in _attributes(form)
+        for one in _unwrapped(part, whole=False)
+        if _without_counters(one) == wanted
+    }
+    if len(fits) > 1:
+        raise ValueError(one_line(f"several of its parts fit: {', '.join(sorted(fits))}"))
+    return {name: value for one in fits.values() for name, value in one.items() if name in own} or dict(weights)
+
+
+def _without_counters(names: Mapping[str, Any]) -> set[str]:
+    return {name for name in names if not name.endswith(_COUNTERS)}
+
+
+def _attributes(names: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The part of each attribute, under shorter names; and all parts side by side, where their names differ."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in names.items():
+        attribute, _, inner = name.partition(".")
+        parts.setdefault(attribute, {})[inner] = value
+    yield from parts.items()
+    together = {inner: value for part in parts.values() for inner, value in part.items()}
+    if len(together) == len(names):
+        yield " and ".join(parts), together
 
 
 def _unwrapped(names: dict[str, Any], whole: bool) -> Iterator[dict[str, Any]]:
@@ -157,6 +161,6 @@ def _without_one(names: dict[str, Any], whole: bool) -> Iterator[dict[str, Any]]
         shorter = {name.removeprefix(wrapper): value for name, value in names.items() if name.startswith(wrapper)}
         if shorter and not (whole and len(shorter) < len(names)):
             yield shorter
-    inner = {name.replace("._orig_mod.", "."): value for name, value in names.items()}
-    if inner.keys() != names.keys():  # parts of it were compiled
+    inner = {_WITHIN_NAMES.sub("", name): value for name, value in names.items()}
+    if inner.keys() != names.keys():
         yield inner

@@ -32,7 +32,7 @@ from raycnn.search.rundir import record_openings, write_manifest
 from raycnn.search.seeds import derived_seed
 from raycnn.slots.devices import UnusableGpu, own_device
 from raycnn.spec.search import Finals
-from raycnn.training.checkpoint import CPU, load_classifier, read, restore_classifier
+from raycnn.training.checkpoint import load_classifier, read, restore_classifier
 
 Job = tuple[Unit, dict[Key, Path]]
 """A unit, and the checkpoints of the models that it is to be scored for, by name and seed."""
@@ -91,7 +91,7 @@ def _weights(key: Key, path: Path) -> str:
             f"{path}: is of seed {checkpoint.spec.seed}, and finals/{FINALISTS} says {key[1]}. Give the command of the "
             "search again, which writes that file anew."
         )
-    return of_weights(restore_classifier(checkpoint, CPU).eval())
+    return of_weights(restore_classifier(checkpoint, path).eval())
 
 
 def _spread(

@@ -20,9 +20,10 @@ from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
+from raycnn.training.torch_file import CPU, take_weights
 
 FORMAT = 2
-CPU = torch.device("cpu")
+_MOST_PX = 1024  # of images, as in the specification of data
 _MEND = "Delete it, then give the command of the search again: it is trained again."
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
@@ -130,22 +131,13 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         if not is_whole(content):
             raise DamagedCheckpoint(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
         plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        if plain["raycnn_checkpoint"] != FORMAT:
+        if (found := plain["raycnn_checkpoint"]) != FORMAT:
+            has = f"format {found}" if isinstance(found, int) else "an unknown format"
             raise CheckpointError(
-                f"{path}: has format {plain['raycnn_checkpoint']}, and this raycnn, {raycnn.__version__}, reads "
-                f"{FORMAT}. Use the version that wrote it, or start a new run."
+                f"{path}: has {has}, and this raycnn, {raycnn.__version__}, reads {FORMAT}. Use the version that wrote "
+                "it, or start a new run."
             )
-        return Checkpoint(
-            spec=TrialSpec.model_validate_json(plain["spec"]),
-            history=[EpochRecord(**record) for record in plain["history"]],
-            model=plain["model"],
-            averaged=plain["averaged"],
-            optimizer=plain["optimizer"],
-            classes=plain["classes"],
-            image_px=plain["image_px"],
-            mean=tuple(plain["mean"]),
-            std=tuple(plain["std"]),
-        )
+        return _checkpoint(plain)
     except CheckpointError:
         raise
     except FileNotFoundError as error:
@@ -164,6 +156,30 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         raise kind(f"{path}: is torn or no checkpoint of raycnn ({type(error).__name__}). {_MEND}") from error
 
 
+def _checkpoint(plain: dict[str, Any]) -> Checkpoint:
+    """Raises nearly any error where it has another form."""
+    found = Checkpoint(
+        spec=TrialSpec.model_validate_json(plain["spec"]),
+        history=[EpochRecord(**record) for record in plain["history"]],
+        model=plain["model"],
+        averaged=plain["averaged"],
+        optimizer=plain["optimizer"],
+        classes=plain["classes"],
+        image_px=plain["image_px"],
+        mean=tuple(map(float, plain["mean"])),
+        std=tuple(map(float, plain["std"])),
+    )
+    for state in (found.model, found.averaged or found.model):
+        # A network of as many classes and pixels as a file says could take any memory.
+        if len(state["head.weight"]) != found.classes:
+            raise ValueError("its weights are not of its classes")
+    if not (isinstance(found.image_px, int) and found.image_px <= _MOST_PX and len(found.mean) == len(found.std) == 3):
+        raise ValueError("its images are none")
+    if not isinstance(found.epoch, int) or not isinstance(found.optimizer, dict):
+        raise ValueError("its training is none")
+    return found
+
+
 def _with_comment(archive: bytes, comment: bytes) -> bytes:
     """A zip archive without a comment, as torch writes it, with one: any program still opens it."""
     return archive[:-2] + len(comment).to_bytes(2, "little") + comment
@@ -171,17 +187,20 @@ def _with_comment(archive: bytes, comment: bytes) -> bytes:
 
 def load_classifier(path: Path, device: torch.device = CPU) -> Classifier:
     """The trained classifier of a checkpoint, in eval mode, channels_last, ready to score. Raises CheckpointError."""
-    checkpoint = read(path, device)
-    return restore_classifier(checkpoint, device).eval()
+    return restore_classifier(read(path, device), path, device).eval()
 
 
-def restore_classifier(checkpoint: Checkpoint, device: torch.device) -> Classifier:
-    """The classifier of `checkpoint`, on `device`."""
+def restore_classifier(checkpoint: Checkpoint, path: Path, device: torch.device = CPU) -> Classifier:
+    """The classifier of `checkpoint`, on `device`. Raises CheckpointError, naming `path`, where its weights are not
+    those of its specification."""
     spec = checkpoint.spec
     network = models.build(spec.model, checkpoint.image_px)
     rotation = spec.regularizers.rotation is not None
     classifier = Classifier(network, checkpoint.classes, checkpoint.mean, checkpoint.std, rotation)
-    classifier.load_state_dict(checkpoint.averaged or checkpoint.model)
+    try:
+        take_weights(classifier, checkpoint.averaged or checkpoint.model)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its weights are not those of a {spec.model} ({error}). {_MEND}") from error
     return classifier.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] not in the stub
 
 

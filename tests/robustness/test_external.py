@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,22 @@ def _under(prefix: str, weights: dict[str, torch.Tensor] = WEIGHTS) -> dict[str,
     return {prefix + name: value for name, value in weights.items()}
 
 
+def _views_of_one(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """As an optimizer with flat parameters keeps them."""
+    flat = torch.cat([torch.ones(7), *(one.flatten() for one in tensors)])
+    parts = flat.split([7, *(one.numel() for one in tensors)])[1:]
+    return [part.view(one.shape) for part, one in zip(parts, tensors, strict=True)]
+
+
+class Config(dict[str, Any]):
+    pass
+
+
+class Python2(dict[str, Any]):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return collections.OrderedDict, ([list(item) for item in self.items()],)
+
+
 FORMS = {
     "plain": WEIGHTS,
     "state_dict": {"epoch": 3, "state_dict": WEIGHTS},
@@ -125,6 +142,66 @@ FORMS = {
     "an optimizer": {"model_state_dict": WEIGHTS, "optimizer": torch.optim.Adam([torch.zeros(1)]).state_dict()},
     "a path": {"model": WEIGHTS, "saved_at": Path("runs/a"), "by_class": collections.defaultdict(int)},
     "OrderedDict": collections.OrderedDict(WEIGHTS),
+    "pytorch-cifar": {"net": _under("module."), "acc": 95.4, "epoch": 199},
+    "AugMix, whose model is a name": {"epoch": 9, "model": "wrn", "state_dict": _under("module."), "best_acc": 0.9},
+    "timm's train.py": {
+        "epoch": 3,
+        "arch": "resnet20",
+        "state_dict": WEIGHTS,
+        "optimizer": torch.optim.SGD([torch.zeros(1)], 0.1, momentum=0.9).state_dict(),
+        "version": 2,
+        "args": argparse.Namespace(lr=0.1, betas=(0.9, 0.99), output=Path("out")),
+        "amp_scaler": {"scale": 65536.0, "_growth_tracker": 0},
+        "state_dict_ema": OTHERS,
+        "metric": 93.1,
+    },
+    "torchvision's references": {
+        "model": WEIGHTS,
+        "optimizer": torch.optim.SGD([torch.zeros(1)], 0.1).state_dict(),
+        "lr_scheduler": {"milestones": collections.Counter({30: 1}), "last_epoch": 3},
+        "epoch": 3,
+        "args": argparse.Namespace(model_ema=True),
+        "model_ema": {"n_averaged": torch.tensor(32), **_under("module.", OTHERS)},
+        "scaler": {"scale": 65536.0},
+    },
+    "RobustBench": {"state_dict": _under("model.") | {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.ones(1, 3, 1, 1)}},
+    "robustness": {
+        "model": _under("module.model.")
+        | _under("module.attacker.model.")
+        | {"module.normalizer.new_mean": torch.zeros(3, 1, 1)},
+        "epoch": 3,
+    },
+    "MMPretrain": {
+        "meta": {"epoch": 3, "CLASSES": ["cat"], "cfg": "model = dict()"},
+        "state_dict": _under("backbone."),
+    },
+    "Lightning, an attribute of one's own": {
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": _under("classifier.") | {"metric.total": torch.zeros(1)},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val'}": {"best_model_score": torch.tensor(0.9)}},
+        "loops": {"fit_loop": {"state_dict": {}}},
+    },
+    "FSDP and compiled in each part": {
+        "model": {
+            f"_orig_mod.{name.replace('.', '._fsdp_wrapped_module._orig_mod.')}": v for name, v in WEIGHTS.items()
+        }
+    },
+    "DeepSpeed": {
+        "module": WEIGHTS,
+        "buffer_names": [],
+        "optimizer": None,
+        "ds_version": "0.15",
+        "ds_config": {"zero": 1},
+    },
+    "Composer": {
+        "state": {"model": _under("module."), "timestamp": {"epoch": 3}},
+        "rng": [{"torch": torch.zeros(9).byte()}],
+    },
+    "parameters": {name: nn.Parameter(value) for name, value in WEIGHTS.items()},
+    "views of one tensor": dict(zip(WEIGHTS, _views_of_one(list(WEIGHTS.values())), strict=True)),
+    "swa_utils.AveragedModel": torch.optim.swa_utils.AveragedModel(_small(5), use_buffers=True).state_dict(),
+    "a dictionary of a kind of one's own": {"state_dict": WEIGHTS, "hyper_parameters": Config(lr=0.1, model=Config())},
+    "as Python 2 pickled it": Python2(WEIGHTS),
 }
 
 
@@ -138,6 +215,30 @@ def _are_loaded(wish: str, name: str = "small") -> None:
     models = load_models(sources([wish]), Wish(), 4, 8)
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     torch.testing.assert_close(models[name, 0](images), _small(5)(images / 255))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_come_in_the_form_before_pytorch_1_6_too(folder, form):
+    torch.save(FORMS[form], "w.pth.tar", _use_new_zipfile_serialization=False)
+    _are_loaded("their_nets:small@w.pth.tar")
+
+
+def test_backbone_and_head_are_put_side_by_side(folder):
+    torch.save({"state_dict": {"backbone.1.weight": WEIGHTS["1.weight"], "head.1.bias": WEIGHTS["1.bias"]}}, "w.pt")
+    _are_loaded("their_nets:small@w.pt")
+
+
+def test_what_is_left_out_of_a_file_is_said(folder):
+    torch.save(FORMS["RobustBench"], "w.pt")
+    told: list[str] = []
+    load_models(sources(["their_nets:small@w.pt"]), Wish(), 4, 8, say=told.append)
+    assert told == ["w.pt: left out, as no part of this network: mu, sigma"]
+
+
+def test_of_a_student_and_a_teacher_none_is_taken_by_chance(folder):
+    torch.save({"state_dict": _under("student.") | _under("teacher.", OTHERS)}, "w.pt")
+    with pytest.raises(CheckpointError, match=r"several of its parts fit: student, teacher\)"):
+        load_models(sources(["their_nets:small@w.pt"]), Wish(), 4, 8)
 
 
 def test_weights_come_as_safetensors_too(folder):
@@ -257,6 +358,8 @@ def _hostile(path: Path, ran: Path) -> None:
         ("their_nets:small@text", "cannot be read as weights alone"),
         ("their_nets:small@hostile", "cannot be read as weights alone"),
         ("their_nets:small@list", "holds no state_dict"),
+        ("their_nets:small@states", "holds no state_dict"),
+        ("their_nets:small@script", r"\(it is a TorchScript program\). Save weights alone: torch.save"),
         ("their_nets:small@others", "are not this network's weights"),
         ("their_nets:small@whole", r"\(it holds their_nets.Viewing, and .* code\). Save weights alone: torch.save"),
         ("their_nets:words", "their_nets:words: gives a str, and a tensor of logits is needed"),
@@ -268,6 +371,9 @@ def test_what_is_no_network_is_refused_in_one_line_and_nothing_is_run(folder, wi
     _hostile(Path("hostile"), folder / "ran")
     torch.save(imported("their_nets:Viewing", "")(), "whole")
     torch.save([torch.zeros(3)], "list")
+    torch.save([WEIGHTS, OTHERS], "states")
+    with warnings.catch_warnings(action="ignore"):  # it is no longer advised
+        torch.jit.save(torch.jit.script(_small(5)), "script")
     torch.save(nn.Linear(2, 2).state_dict(), "others")
     with pytest.raises(RaycnnError, match=message) as caught:
         load_models(sources([wish]), Wish(), 4, 8)
