@@ -1,8 +1,8 @@
 """What `torch.save` wrote, read without making anything of it but tensors and plain values.
 
-torch.load(weights_only=True) inflates what is compressed, does not look at a zip archive's checksums, and can be made to
-end the process: a key of tuples 300,000 deep overflows C's stack (PyTorch 2.14). Here checksums must be right, a file
-takes memory in proportion to its length, and all that is wrong with it is an error.
+torch.load(weights_only=True) inflates what is compressed, does not look at a zip archive's checksums, and can be made
+to end the process: a key of tuples 300,000 deep overflows C's stack (PyTorch 2.14). Here checksums must be right, a
+file takes memory in proportion to its length, and all that is wrong with it is an error.
 """
 
 import io
