@@ -108,7 +108,7 @@ def open_corruptions(directory: Path, test_labels: np.ndarray | None = None, ima
     if (repeated.reshape(len(SEVERITIES), n) != repeated[:n]).any():
         raise DataError(
             f"{labels_path}: the labels of {n} images should stand there five times over, once for each severity, but "
-            "the repeats differ. Get the file again."
+            "the repeats differ. Get the file again, or put all images at severity 1 first, then all at 2, and so on."
         )
     labels = repeated[:n]
     _check_against_test_labels(labels_path, labels, test_labels)

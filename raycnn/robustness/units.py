@@ -23,6 +23,7 @@ from raycnn.robustness.archives import CorruptionFile, PerturbationFile, open_co
 from raycnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, TEST_CORRUPTIONS
 from raycnn.robustness.fingerprints import of_images, of_weights
 from raycnn.robustness.imagenet_c import PictureFolders, open_imagenet_c
+from raycnn.robustness.order import refuse_other_order
 from raycnn.robustness.origin import origin
 from raycnn.robustness.results import Key, Results, Scored, epsilon_name
 from raycnn.spec.data import DataSpec
@@ -163,8 +164,11 @@ def test_paths(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSe
 
 def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, seed: int) -> list[Unit]:
     """All that `scoring` asks for. seed: of generated corruptions and of attacks."""
-    labels = np.asarray(data.open_test().labels)
-    found = _units(scoring, spec, root, len(labels), labels, data.class_names, data.train.images.shape[1], seed)
+    test = data.open_test()
+    labels = np.asarray(test.labels)
+    found = list(_units(scoring, spec, root, len(labels), labels, data.class_names, data.train.images.shape[1], seed))
+    for file in {unit.file for unit in found if isinstance(unit.file, CorruptionFile)}:
+        refuse_other_order(file, test.images)
     return [replace(unit, precision=scoring.precision) for unit in found]
 
 

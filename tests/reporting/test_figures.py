@@ -111,10 +111,17 @@ def test_corruption_rows_are_means_over_seeds_with_their_interval(run, shown):
     wrong = by_model(corruption_cells(run.outcomes, "cifar-10-c")["fog", 3])[shown[1]]
     assert wrong.shape == (3, 1000)
     assert trace.x[row] == pytest.approx(100 * wrong.mean())
-    of = estimate(wrong)
+    of = estimate(wrong, share=True)
     assert trace.x[row] + trace.error_x.array[row] == pytest.approx(100 * of.high)
     assert trace.x[row] - trace.error_x.arrayminus[row] == pytest.approx(100 * of.low)
     assert {t.meta for t in data(figure) if t.visible} == {"mean"}
+
+
+def test_intervals_end_where_errors_do():
+    wrong = {("m", seed): (np.arange(20) < count).astype(float) for seed, count in enumerate((19, 3))}
+    outcomes: Outcomes = {("cifar-10-c", "fog", 1, "wrong"): wrong}
+    (trace,) = [t for t in data(score_figures.corruption_errors(outcomes, "cifar-10-c", ["m"])) if t.meta == "1"]
+    assert (trace.x[0] - trace.error_x.arrayminus[0], trace.x[0] + trace.error_x.array[0]) == (0, 100)
 
 
 def test_attacks_are_drawn_from_epsilon_0_on(run, shown):
