@@ -18,7 +18,7 @@ def test_scoring_a_run_by_hand_writes_its_report_and_a_search_writes_its_own(
     (run / "report.html").unlink(missing_ok=True)
     for name in ("prepare_environment", "connect", "disconnect"):
         monkeypatch.setattr(cluster, name, lambda *_: None)
-    monkeypatch.setattr(scoring, "score_run", lambda run, *_: run / "robustness.parquet")
+    monkeypatch.setattr(scoring, "score_run", lambda run, *_, **__: run / "robustness.parquet")
     score(run, plain=by_a_search)
     assert (run / "report.html").exists() == (not by_a_search)
     last = capsys.readouterr().out.splitlines()[-1]
