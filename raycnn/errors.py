@@ -35,3 +35,11 @@ class DiskError(RaycnnError):
 
 class ClusterError(RaycnnError):
     """The cluster cannot do what the specification asks."""
+
+
+def one_line(text: object, most: int | None = None) -> str:
+    """Words that may come from a file or from another program, without what would break a line or command a terminal.
+
+    most: characters that are kept.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:most]

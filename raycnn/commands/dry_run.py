@@ -225,8 +225,8 @@ def _say_cost(request: Any, data: _Data, rehearsal: Any, resources: Any, shape: 
 
     spec, counts, slots = request.spec, data.counts, _slots(request.spec, resources, shape)
     measured = problems.of(lambda: measured_here(spec, counts, rehearsal.settings, shape))
-    units, finished = data.units or (), rehearsal.finished
-    needed = problems.of(lambda: run_bytes(spec, counts, rehearsal.settings, units, finished))
+    units, finished, left = data.units or (), rehearsal.finished, rehearsal.finals_left
+    needed = problems.of(lambda: run_bytes(spec, counts, rehearsal.settings, units, finished, left))
     if needed is None:
         return  # there is no network
     print("\n# Time and disk")
@@ -235,9 +235,9 @@ def _say_cost(request: Any, data: _Data, rehearsal: Any, resources: Any, shape: 
         _say("measured", f"{measured.words}{at_once}; assumed linear, without starts of some 20 s")
         _say_time("search", search_s(spec, counts, measured, slots, finished), request.time_budget_s)
         if isinstance(spec.finals, Finals):
-            _say_time("finals", finals_s(spec, counts, measured, slots))
-            if data.units is not None:
-                _say_time("scoring", scoring_s(spec, counts, measured, units, resources, shape))
+            _say_time("finals", finals_s(spec, counts, measured, slots, left))
+            if data.units is not None and left:
+                _say_time("scoring", scoring_s(counts, measured, units, resources, shape, left))
     elif shape.gpus:
         _say("time", "not known: trials get GPUs, and there is none here to measure with")
     _say("run directory", f"up to {byte_words(needed)}; {byte_words(free_bytes(request.run))} are free")

@@ -168,6 +168,10 @@ def _pictures(folder: Path, left_out: LeftOut) -> list[Path]:
                 continue
             if is_link:
                 real = _within(path, own)
+                if is_folder and any(map(is_hidden, real.relative_to(own).parts)):
+                    raise DataError(
+                        f"{shown(path)}: is a link to a hidden folder. Put its pictures there, or remove it."
+                    )
                 if is_folder or real in by_link or _is_met(real.relative_to(own)):
                     continue
                 by_link.add(real)

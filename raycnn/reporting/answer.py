@@ -78,8 +78,8 @@ def _compared(model: str, measure: Measure, pairs: Mapping[tuple[str, str], Comp
 _VERDICTS = {
     "fewer": "{model} makes fewer errors than the untuned baseline on {places}",
     "more": "{model} makes more errors than the untuned baseline on {places}",
-    "network fewer": "this one network of {model} makes fewer errors than that of the untuned baseline on {places}",
-    "network more": "this one network of {model} makes more errors than that of the untuned baseline on {places}",
+    "network fewer": "the network of {model} makes fewer errors than the untuned baseline's on {places}",
+    "network more": "the network of {model} makes more errors than the untuned baseline's on {places}",
     "few seeds": "two seeds cannot show a difference{between} on {places}",
     "none": "no difference{between} was shown on {places}",
 }
@@ -104,7 +104,7 @@ def _headline(model: str, places: Sequence[str], found: Sequence[Comparison | No
             between = "" if clauses else f" between {model} and the untuned baseline"
             clauses.append(words.format(model=model, places=" and on ".join(on), between=between))
     if any(verdict.startswith("network") for verdict in verdicts):
-        clauses.append("one training each does not show whether their settings differ")
+        clauses.append("a single training does not show whether the settings differ")
     text = "; ".join(clauses)
     return (text if text.startswith(model) else f"{text[0].upper()}{text[1:]}") + "."
 

@@ -8,7 +8,7 @@ from raycnn.reporting.text import aligned
 from raycnn.robustness.summary import Measure
 from raycnn.spec.data import DataSpec
 from raycnn.spec.reading import HOW
-from raycnn.spec.recipe import Published, Recipe
+from raycnn.spec.recipe import Published, Recipe, Setting
 
 _ASIDE = {"data.root", "data.verify", "data.seed", "training.seed", *(f"training.{name}" for name in HOW)}
 """Keys that say where images are, how something is computed or with which random numbers: no setting."""
@@ -41,7 +41,12 @@ def results_text(recipe: Recipe, every: Sequence[Measure], origins: Mapping[str,
 
 def _lacking(figure: Published, recipe: Recipe, every: Sequence[Measure], origins: Mapping[str, str]) -> str:
     """Why a figure is not in the table, in one line; "" where it is."""
-    differing = list(_differing(figure, recipe, origins.get(figure.metric.partition("/")[0])))
+    if figure.of is None:
+        return (
+            f"{figure.metric}: {_published(figure)} was published ({figure.source}); its setting (of) is not named, so "
+            "it is not compared."
+        )
+    differing = list(_differing(figure.of, recipe, origins.get(figure.metric.partition("/")[0])))
     if differing:
         theirs, ours = (", ".join(words) for words in zip(*differing, strict=True))
         return f"{figure.metric}: published figures are of {theirs}; here {ours}: not compared."
@@ -50,9 +55,8 @@ def _lacking(figure: Published, recipe: Recipe, every: Sequence[Measure], origin
     return ""
 
 
-def _differing(figure: Published, recipe: Recipe, origin: str | None) -> Iterator[tuple[str, str]]:
+def _differing(theirs: Setting, ours: Recipe, origin: str | None) -> Iterator[tuple[str, str]]:
     """Each difference of the settings: as it is published, as it is here."""
-    theirs, ours = figure.of, recipe
     aside = set(_ASIDE)
     if theirs.training.train_on == ours.training.train_on == "all":
         aside.add("data.validation")
@@ -63,7 +67,7 @@ def _differing(figure: Published, recipe: Recipe, origin: str | None) -> Iterato
         if key not in aside:
             name = key.removeprefix("training.")
             yield f"{name} {_words(their)}", f"{name} {_words(our)}"
-    if recipe.data.name.startswith("cifar") and not recipe.data.verify:
+    if ours.data.name.startswith("cifar") and not ours.data.verify:
         yield "official images", "unofficial copies (data.verify: false)"
     if origin and not origin.startswith("official"):
         yield "official benchmark files", f"files {origin}"

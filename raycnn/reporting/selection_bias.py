@@ -21,9 +21,9 @@ def selection_bias(run: Run, trial: Trial, clean: Measure | None) -> list[str]:
             for gap in (statistics.fmean(gaps), min(gaps), max(gaps))
         )
         sentences.append(
-            f"The setting that is the best by one training of each has a {objective_words(objective)} that its other "
-            f"trainings miss by {mean} on average ({low} to {high}, picking by {len(gaps)} trainings in turn): so much "
-            "is selection bias."
+            f"Each setting was trained {len(gaps)} times. Pick the best by one training of each: its other trainings "
+            f"have a {objective_words(objective)} that is worse by {mean} on average (from {low} to {high}, by the "
+            "training that picks). So much is selection bias."
         )
     ahead = _ahead(run, trial)
     if ahead is not None and clean and (found := clean.pairs.get((trial.name, BASELINE))):

@@ -1,8 +1,8 @@
 """Scores of networks whose batch norm is adapted to the test images: a setting of its own, never mixed with the others.
 
 Schneider et al. 2020, arXiv:2006.16971: at test time, the statistics of batch norm are those of the corrupted images
-themselves (here all images of a severity; N = 0 in the paper's terms). No label is used, but whoever corrects so has
-seen the whole test set.
+themselves (here all images of a severity; N = 0 in the paper's terms). No label is used, but the
+test images themselves have changed the network.
 """
 
 import copy
@@ -18,7 +18,8 @@ from raycnn.robustness.corruptions import SEVERITIES
 from raycnn.robustness.evaluate import Models, logits_of_all, on_device
 from raycnn.robustness.results import Row, Scored
 
-_BATCH = 500  # statistics are means over such batches
+_BATCH = 500  # statistics are means over such batches, or over halves of them where the device's memory is too small
+_FEWEST = 2  # of one image, some layers have no variance
 
 
 def score_adapted(
@@ -51,11 +52,28 @@ def _adapted(model: nn.Module, images: np.ndarray, device: torch.device, name: s
     if not norms:
         raise SpecError(f"batch_norm_adapted: {name} has no batch norm. Take it out of the scoring.")
     for norm in norms:
-        norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
         norm.train()
-    with torch.no_grad():
-        # Equal batches, each as near to _BATCH images as can be, for each counts alike.
-        for batch in np.array_split(np.arange(len(images)), max(1, round(len(images) / _BATCH))):
-            twin(on_device(images[batch[0] : batch[-1] + 1], device))
+    size = _BATCH
+    while not _measure(twin, norms, images, size, device):
+        size //= 2
     return twin.eval()
+
+
+def _measure(twin: nn.Module, norms: list[_BatchNorm], images: np.ndarray, size: int, device: torch.device) -> bool:
+    """Changes `twin`: its norms' statistics become those of `images`. False: its memory holds no batches of this size.
+
+    Raises torch.OutOfMemoryError where it does not hold two images.
+    """
+    for norm in norms:
+        norm.reset_running_stats()
+    try:
+        with torch.no_grad():
+            # Equal batches, each as near to `size` images as can be, for each counts alike.
+            for batch in np.array_split(np.arange(len(images)), max(1, round(len(images) / size))):
+                twin(on_device(images[batch[0] : batch[-1] + 1], device))
+    except torch.OutOfMemoryError:
+        if size <= _FEWEST:
+            raise
+        return False
+    return True

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from raycnn.data.dataset import ImageSet
 from raycnn.data.sources import load
 from raycnn.digest import read_json, write_json
-from raycnn.errors import SpecError
+from raycnn.errors import SpecError, one_line
 from raycnn.models import imported
 from raycnn.robustness.attacks import input_gradient
 from raycnn.robustness.evaluate import default_batch_size, on_device
@@ -29,6 +29,8 @@ from raycnn.robustness.results import Key, Results
 from raycnn.robustness.units import Unit, score_all, units
 from raycnn.spec.recipe import Request
 from raycnn.training.checkpoint import CPU, load_classifier
+from raycnn.training.memory import ByMemory
+from raycnn.training.precision import exact_fp32
 
 MODELS = "models.json"
 _SEED = 0  # of generated corruptions and of attacks
@@ -233,8 +235,8 @@ def _try(
     images = on_device(probe, device)
     model.to(device).eval()
     try:
-        with torch.inference_mode():
-            found = model(images)
+        with torch.inference_mode(), exact_fp32():
+            found = torch.cat(ByMemory().parts(len(images), lambda first, last: model(images[first:last])))
         if attacked:
             input_gradient(model, images[:2].float() / 255, torch.zeros(2, dtype=torch.int64, device=device))
     except SpecError as error:
@@ -253,4 +255,4 @@ def _try(
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return one_line(str(error).partition("\n")[0])[:200] or type(error).__name__

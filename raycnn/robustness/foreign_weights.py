@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from raycnn.errors import CheckpointError
+from raycnn.errors import CheckpointError, one_line
 from raycnn.files import MOST_TABLE_BYTES, read_file
 from raycnn.training.pickled import Inert
-from raycnn.training.torch_file import one_line, read_saved, take_weights
+from raycnn.training.torch_file import read_saved, take_weights
 
 Which = Literal["raw", "ema"]
 """Of a file that holds both: the weights as they were trained, or their moving average."""
@@ -39,13 +39,14 @@ def load_weights(network: nn.Module, path: Path, which: Which | None) -> str:
     states = {kind: state for kind in _PLACES for state in _found(content, kind)}
     if not states:
         if (odd := _inert(content)) is not None:
-            raise _unreadable(path, f"it holds {one_line(odd.of)}, and making that could run code")
+            raise _unreadable(path, f"it holds {one_line(odd.of, 300)}, and making that could run code")
         raise CheckpointError(f"{path}: holds no state_dict, nor one under {', '.join(_PLACES['raw'])}. {_SAVE}.")
     if which and which not in states:
         there = " and ".join(states)
         raise CheckpointError(f"{path}: holds no weights that --weights {which} could mean, only {there} ones.")
     kind = which or next(iter(states))
-    place, weights = states[kind]
+    place, state = states[kind]
+    weights = _tensors(state)
     try:
         taken = fitted(weights, network.state_dict())
         take_weights(network, taken)
@@ -55,9 +56,9 @@ def load_weights(network: nn.Module, path: Path, which: Which | None) -> str:
         f"{place} taken; there is also {name} (--weights {one})" for one, (name, _) in states.items() if one != kind
     ]
     held = {id(value) for value in taken.values()}
-    if others := [name for name, value in weights.items() if id(value) not in held and not name.endswith(_COUNTERS)]:
+    if others := [str(name) for name, value in state.items() if id(value) not in held and not _is_counter(name)]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        told.append(f"left out, as no part of this network: {one_line(', '.join(others[:3]))}{more}")
+        told.append(f"left out, as no part of this network: {one_line(', '.join(others[:3]), 300)}{more}")
     return f"{path}: {'; '.join(told)}" if told else ""
 
 
@@ -69,25 +70,24 @@ def _content(path: Path) -> Any:
             return load_file(path)
         return read_saved(read_file(path, MOST_TABLE_BYTES))
     except Exception as error:  # a damaged file can raise nearly anything
-        raise _unreadable(path, one_line(str(error)) or type(error).__name__) from error
+        raise _unreadable(path, one_line(str(error), 300) or type(error).__name__) from error
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path}: cannot be read as weights alone ({reason}). {_SAVE}.")
 
 
-def _inert(content: Any) -> Inert | None:
-    """The first thing in it, or one level below, that was not made."""
-    below = content.values() if isinstance(content, Mapping) else ()
-    return next((one for one in (content, *below) if isinstance(one, Inert)), None)
+def _inert(content: Any, depth: int = 3) -> Inert | None:
+    """The first thing in it, or some levels below, that was not made."""
+    if isinstance(content, Inert):
+        return content
+    below = content.values() if isinstance(content, Mapping) and depth else ()
+    return next((found for one in below if (found := _inert(one, depth - 1)) is not None), None)
 
 
-def _found(content: Any, kind: Which) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+def _found(content: Any, kind: Which) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """The first state of that kind, and where it lies."""
     if not isinstance(content, Mapping):
-        return
-    if kind == "raw" and _is_state(content):
-        yield "the whole file", content
         return
     for name in _PLACES[kind]:
         inner: Any = content.get(name)
@@ -96,14 +96,17 @@ def _found(content: Any, kind: Which) -> Iterator[tuple[str, Mapping[str, Tensor
             if _is_state(state):
                 yield name, state
                 return
+    if kind == "raw" and _is_state(content):
+        yield "the whole file", content
 
 
 def _is_state(content: Any) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and bool(content)
-        and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in content.items())
-    )
+    """Whether half of it or more are tensors by name; beside them may lie what some modules save of their own."""
+    return isinstance(content, Mapping) and 2 * len(_tensors(content)) >= max(1, len(content))
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def fitted(weights: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -127,12 +130,16 @@ def fitted(weights: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str, T
         if _without_counters(one) == wanted
     }
     if len(fits) > 1:
-        raise ValueError(one_line(f"several of its parts fit: {', '.join(sorted(fits))}"))
+        raise ValueError(one_line(f"several of its parts fit: {', '.join(sorted(fits))}", 300))
     return {name: value for one in fits.values() for name, value in one.items() if name in own} or dict(weights)
 
 
 def _without_counters(names: Mapping[str, Any]) -> set[str]:
-    return {name for name in names if not name.endswith(_COUNTERS)}
+    return {name for name in names if not _is_counter(name)}
+
+
+def _is_counter(name: Any) -> bool:
+    return str(name).endswith(_COUNTERS)
 
 
 def _attributes(names: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,6 +11,8 @@ from raycnn import models
 from raycnn.errors import ClusterError, DiskError, RaycnnError, SpecError
 from raycnn.files import free_bytes
 from raycnn.reporting.words import byte_words
+from raycnn.search.estimate import final_trainings
+from raycnn.search.finalists import FINALISTS
 from raycnn.search.journal import JOURNAL, read_trials
 from raycnn.search.resources import Resources, slot_shape
 from raycnn.search.rundir import same_images
@@ -49,9 +51,11 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """Of a study. finished: trials that the run has. settings: of those that would come next, some."""
+    """Of a study. finished: trials that the run has. finals_left: trainings of finals, all or none. settings: of those
+    that would come next, some."""
 
     finished: int
+    finals_left: int
     settings: tuple[TrialSpec, ...]
 
 
@@ -100,7 +104,8 @@ def check_images(
     not known one by one.
     """
     problems.of(lambda: _fits(spec, images))
-    problems.of(lambda: require_room(run, _first_bytes(spec, classes), "the first checkpoint takes"))
+    if not (before / "finals" / FINALISTS).exists():  # else all may be trained
+        problems.of(lambda: require_room(run, _first_bytes(spec, classes), "the first checkpoint takes"))
     if facts:
         problems.of(lambda: same_images(before, facts))
 
@@ -133,7 +138,8 @@ def rehearse(spec: SearchSpec, run: Path, earlier: Sequence[Path], draws: int = 
             settings.append(asked.spec)
         if study.exhausted and spec.search.constraints and finished + len(settings) == 1:
             raise SpecError("search.constraints: no point of the grid keeps them all. Widen the ranges, or relax one.")
-    return Rehearsal(finished, tuple(settings))
+    trained = finished >= spec.search.trials and (run / "finals" / FINALISTS).exists()
+    return Rehearsal(finished, 0 if trained else final_trainings(spec), tuple(settings))
 
 
 def require_room(run: Path, needed_bytes: int, purpose: str) -> None:

@@ -12,7 +12,7 @@ from raycnn import models
 from raycnn.errors import RaycnnError, SpecError
 from raycnn.robustness.corruptions import SEVERITIES, VALIDATION_CORRUPTIONS
 from raycnn.robustness.units import Unit
-from raycnn.search.estimate import expected, final_epochs, final_trainings
+from raycnn.search.estimate import expected, final_epochs
 from raycnn.search.resources import Resources
 from raycnn.search.scheduler import rung_epochs
 from raycnn.search.study import baseline_spec
@@ -124,14 +124,14 @@ def search_s(spec: SearchSpec, counts: Counts, measured: Measured, slots: int, f
     )
 
 
-def finals_s(spec: SearchSpec, counts: Counts, measured: Measured, slots: int) -> Span:
-    """All of them; a slot trains one after the other."""
-    images = -(-final_trainings(spec) // slots) * final_epochs(spec) * (counts.train + counts.validation)
+def finals_s(spec: SearchSpec, counts: Counts, measured: Measured, slots: int, left: int) -> Span:
+    """Of those that are left; a slot trains one after the other."""
+    images = -(-left // slots) * final_epochs(spec) * (counts.train + counts.validation)
     return _span(*(images * pace.train_s for pace in (measured.likely, measured.baseline, measured.heaviest)))
 
 
 def scoring_s(
-    spec: SearchSpec, counts: Counts, measured: Measured, units: Sequence[Unit], resources: Resources, shape: SlotShape
+    counts: Counts, measured: Measured, units: Sequence[Unit], resources: Resources, shape: SlotShape, trainings: int
 ) -> Span:
     """On processors the whole cluster scores; else each GPU does, and processors corrupt."""
     share = shape.gpus * shape.workers / resources.gpus if shape.gpus else shape.cpus * shape.workers / resources.cpus
@@ -141,22 +141,27 @@ def scoring_s(
     seen = sum(unit.images for unit in units) - attacked
 
     def total_s(pace: Pace, attack: float) -> float:
-        return making_s + final_trainings(spec) * (seen + attack * attacked) * pace.evaluate_s * share
+        return making_s + trainings * (seen + attack * attacked) * pace.evaluate_s * share
 
     paces = sorted((measured.baseline, measured.heaviest), key=lambda pace: pace.evaluate_s)
     return _span(total_s(measured.likely, (1 + ATTACK) / 2), total_s(paces[0], 1), total_s(paces[1], ATTACK))
 
 
 def run_bytes(
-    spec: SearchSpec, counts: Counts, settings: Sequence[TrialSpec], units: Sequence[Unit], finished: int
+    spec: SearchSpec,
+    counts: Counts,
+    settings: Sequence[TrialSpec],
+    units: Sequence[Unit],
+    finished: int,
+    finals_left: int,
 ) -> int:
     """At most, of what is still to be written to the run directory: two checkpoints of each training, the corrupted
     held-out images, and a byte for each image that a final is scored on."""
     size = max(checkpoint_bytes(one, counts.classes, counts.side_px) for one in (baseline_spec(spec), *settings))
     trainings = max(0, spec.search.trials - finished) * spec.search.repeats
-    kept = trainings * min(2, spec.budget.epochs) + final_trainings(spec) * min(2, final_epochs(spec))
+    kept = trainings * min(2, spec.budget.epochs) + finals_left * min(2, final_epochs(spec))
     corrupted = _corrupted_images(spec, counts) * 3 * counts.side_px**2
-    return kept * size + corrupted + final_trainings(spec) * sum(unit.images for unit in units)
+    return kept * size + corrupted + finals_left * sum(unit.images for unit in units)
 
 
 def _corrupted_images(spec: SearchSpec, counts: Counts) -> int:

@@ -76,7 +76,8 @@ def run_search(request: Request, observer: Observer) -> Path:
 
 
 def _refuse_what_stops_it(request: Request, observer: Observer) -> Path | None:
-    """Raises now, and all together, what the search would stop for later. The directory with the data."""
+    """Raises now what can be known before data are copied and Ray is started, all together; then what is known before
+    the data are read. The directory with the data."""
     spec, run = request.spec, request.run
     here = request.address is None
     problems = Problems()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from raycnn import __version__
 from raycnn.digest import MARK, is_whole
-from raycnn.errors import SpecError
+from raycnn.errors import SpecError, one_line
 from raycnn.invocation import undecodable
 from raycnn.spec import unknown
 from raycnn.spec.constraints import parse
@@ -31,7 +31,7 @@ from raycnn.spec.space import (
     parameters,
     resolve,
 )
-from raycnn.spec.text import MOST_BYTES, one_line, plain, read_yaml
+from raycnn.spec.text import MOST_BYTES, plain, read_yaml
 from raycnn.spec.trial import Spec, TrialSpec
 from raycnn.spec.wording import TAGS, message
 
@@ -59,7 +59,7 @@ def read_search(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, s
         if MARK not in text or not is_whole(text.encode()) or not first.startswith(f"{path}:"):
             raise
         raise SpecError(  # nobody has changed it since raycnn wrote it
-            f"{first} It was written so by a newer raycnn than this one, {__version__}. Use that one."
+            f"{first} A newer (or another) raycnn than this one, {__version__}, wrote it so. Use that one."
         ) from None
     # Recipes are looked for beside the file that names them.
     start = [_beside(path, recipe) for recipe in spec.search.start]

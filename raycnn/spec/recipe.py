@@ -33,7 +33,9 @@ class Published(Spec):
     deviation: Fraction | None = Field(default=None, description="standard deviation over trainings")
     trainings: int | None = Field(default=None, ge=1, description="how many were averaged")
     source: str = Field(min_length=1, description="paper and table")
-    of: Setting = Field(description="what it was measured with: `data` and `training` as above")
+    of: Setting | None = Field(
+        default=None, description="what it was measured with: `data` and `training` as above; without, not compared"
+    )
 
 
 class Recipe(Spec):

@@ -8,7 +8,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
-from raycnn.errors import SpecError
+from raycnn.errors import SpecError, one_line
 
 # What a file may cost. A search space has some hundred lines, ten levels, and numbers that a computer counts with.
 MOST_BYTES = 1_000_000
@@ -79,8 +79,3 @@ class _Plain:
 
     def _refusal(self, path: tuple[str, ...], words: str) -> SpecError:
         return SpecError(one_line(f"{self._where}: {'.'.join(path)}{': ' if path else ''}{words}"))
-
-
-def one_line(text: object) -> str:
-    """Without what would break a line or command a terminal."""
-    return "".join(c if c.isprintable() else " " for c in str(text))

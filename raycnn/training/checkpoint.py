@@ -20,7 +20,7 @@ from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
-from raycnn.training.torch_file import CPU, read_saved, take_weights
+from raycnn.training.torch_file import CPU, take_weights
 
 FORMAT = 2
 _MOST_PX = 1024  # of images, as in the specification of data
@@ -130,7 +130,7 @@ def read(path: Path, device: torch.device = CPU) -> Checkpoint:
         content = read_file(path, MOST_TABLE_BYTES)
         if not is_whole(content):
             raise DamagedCheckpoint(f"{path}: is damaged: it is not what was written (its SHA-256 differs). {_MEND}")
-        plain = read_saved(content, device)
+        plain = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if (found := plain["raycnn_checkpoint"]) != FORMAT:
             has = f"format {found}" if isinstance(found, int) else "an unknown format"
             raise CheckpointError(

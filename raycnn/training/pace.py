@@ -16,6 +16,7 @@ PROBE_IMAGES = 4  # then as many more as the time allows
 PROBE_STEPS = 2
 UNTIMED_STEPS = {"cpu": 1, "cuda": 8}  # while memory is allocated, kernels are chosen, and a step is captured
 MOST_STEPS = 40
+MOST_BYTES = 500_000_000  # of made-up images
 EVALUATED = {"cpu": 100, "cuda": 4000}  # images
 
 
@@ -48,7 +49,8 @@ def measure(spec: TrialSpec, classes: int, image_px: int, device: torch.device, 
     while size < spec.batch_size and size * probe.train_s < limit_s / 6:
         size = min(4 * size, spec.batch_size)
         probe = _timed(spec, classes, image_px, device, size, PROBE_STEPS, PROBE_IMAGES)
-    steps = max(PROBE_STEPS, min(MOST_STEPS, int(limit_s / (size * probe.train_s))))
+    fit = MOST_BYTES // (3 * image_px**2 * size) - UNTIMED_STEPS.get(device.type, 1)
+    steps = max(PROBE_STEPS, min(MOST_STEPS, fit, int(limit_s / (size * probe.train_s))))
     return _timed(spec, classes, image_px, device, size, steps, EVALUATED.get(device.type, 100))
 
 

@@ -8,8 +8,9 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-_MOST_STEPS = 1_000_000
-"""Of one pickle; they take a few seconds. A checkpoint of a thousand tensors has 30,000."""
+_MOST_STEPS = 20_000_000
+"""Of one pickle; they take a minute. A checkpoint of a thousand tensors has 30,000."""
+_LONGEST_NAME = 1000
 
 _CODES_OF_OTHERS = ("PERSID", "INST", "EXT1", "EXT2", "EXT4")  # torch.save has never written them
 
@@ -31,7 +32,7 @@ class Inert(dict[Any, Any]):
 
 
 def unpickled(file: IO[bytes], made: Callable[[Any, Any], Any], stored: Callable[[Any], Any]) -> Any:
-    """The object of the next pickle in `file`, of numbers, texts, None, tuples, lists (sets too), dictionaries, `Name`,
+    """The object of the next pickle in `file`, of numbers, texts, None, tuples, lists, dictionaries, `Name`,
     and what the two functions give.
 
     made: takes a function, nearly always a `Name`, and its arguments. stored: takes a persistent identity. Neither may
@@ -108,7 +109,7 @@ def unpickled(file: IO[bytes], made: Callable[[Any, Any], Any], stored: Callable
             case "GLOBAL":
                 stack.append(Name(str(value).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                stack.append(Name(f"{stack.pop(-2)}.{stack.pop()}"))
+                stack.append(_name(stack.pop(-2), stack.pop()))
             case "REDUCE" | "NEWOBJ":
                 stack.append(made(stack.pop(-2), stack.pop()))
             case "NEWOBJ_EX":
@@ -123,6 +124,13 @@ def unpickled(file: IO[bytes], made: Callable[[Any, Any], Any], stored: Callable
             case _:
                 raise ValueError(f"its pickle holds {code.name}")
     raise ValueError("its pickle has no end")
+
+
+def _name(module: Any, name: Any) -> Name:
+    # Of texts that are short: a name of a name could be twice as long at each step.
+    if type(module) is not str or type(name) is not str or len(module) + len(name) > _LONGEST_NAME:
+        raise ValueError("its pickle names something in an unknown way")
+    return Name(f"{module}.{name}")
 
 
 def _extend(target: Any, items: Sequence[Any]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from raycnn.errors import SpecError
+
 
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`auto` is "bf16" where the hardware multiplies it faster than fp32, else "fp32"; anything else is itself.
@@ -26,7 +28,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
     """Within, fp32 is IEEE's, with 23 bits of fraction. Else cuDNN's convolutions, and products of matrices where the
-    program has asked for it, take TF32 on GPUs since Ampere (10 bits), or bf16 on processors that have it (7 bits)."""
+    program has asked for it, take TF32 on GPUs since Ampere (10 bits), or bf16 on processors that have it (7 bits).
+
+    Raises SpecError where what ran within has changed that.
+    """
     backends: Any = torch.backends  # the stubs do not know what it has
     settings = (
         backends.cudnn.conv,
@@ -41,6 +46,10 @@ def exact_fp32() -> Iterator[None]:
         setting.fp32_precision = "ieee"
     try:
         yield
+        if any(setting.fp32_precision != "ieee" for setting in settings):
+            raise SpecError(
+                "a network has switched on TF32 or bf16 as it was run: what it gave is not fp32. Take that out."
+            )
     finally:
         for setting, value in zip(settings, before, strict=True):
             setting.fp32_precision = value

@@ -7,6 +7,7 @@ file takes memory in proportion to its length, and all that is wrong with it is 
 
 import io
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raycnn.errors import one_line
 from raycnn.training.pickled import Inert, Name, mapping, unpickled
 
 CPU = torch.device("cpu")
@@ -38,8 +40,8 @@ _DTYPES = {
 def read_saved(content: bytes, device: torch.device = CPU) -> Any:
     """The object in a file that torch.save wrote, its tensors on `device`.
 
-    Dictionaries with an order are plain ones; sets are lists. Other objects, among them tensors that are sparse,
-    quantised or without values, are `Inert`. Raises ValueError saying what is wrong, and for what is badly damaged
+    Dictionaries with an order are plain ones. Other objects, sets and numbers of NumPy too, are `Inert`; so are tensors
+    that are sparse, quantised or without values. Raises ValueError saying what is wrong, and for what is badly damaged
     nearly any other error.
     """
     return (_of_archive if content.startswith(b"PK") else _of_pickles)(content, device)
@@ -54,16 +56,15 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     for name in own.keys() & weights.keys():
         value = weights[name]
         if isinstance(value, Tensor) and own[name].is_floating_point() and not value.is_floating_point():
-            raise ValueError(one_line(f"{name} is of {value.dtype}, which would lose or feign precision"))
+            raise ValueError(one_line(f"{name} is of {value.dtype}, which would lose or feign precision", 300))
+    state = OrderedDict(weights)
+    if own.keys() <= weights.keys():
+        # The versions of modules, which are not read. A state with all of a network's names is of its own versions.
+        state._metadata = own._metadata  # pyright: ignore[reportAttributeAccessIssue] PyTorch puts it there
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(state)
     except Exception as error:  # a network of one's own may look at its weights by code of its own
-        raise ValueError(one_line(str(error))) from error
-
-
-def one_line(words: str) -> str:
-    """Words that may come from a file, without characters that a terminal would obey, and not too many."""
-    return "".join(one if one.isprintable() else "?" for one in " ".join(words.split())[:300])
+        raise ValueError(one_line(str(error), 300)) from error
 
 
 def _of_archive(content: bytes, device: torch.device) -> Any:
@@ -135,6 +136,8 @@ class _Storages:
                 pass
             case ("storage", Name() as kind, str(key), _, int(numbers), None):  # in files that are no archives
                 pass
+            case ("module", Name() as network, *_):  # a whole network, in files that are no archives
+                return Inert(network)
             case _:
                 raise ValueError("it names a storage in an unknown way")
         dtype = _DTYPES.get(kind.rpartition(".")[2].removesuffix("Storage"))
@@ -157,8 +160,8 @@ def _made(function: Any, arguments: Any) -> Any:
     match function, arguments:
         case (
             "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor",
-            (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_),
-        ):
+            (_Storage() as storage, int(offset), tuple(size), tuple(stride), *more),
+        ) if not any(more[2:]):  # else it is a view that is negative or conjugate
             return storage.content.view(storage.dtype).as_strided(size, stride, offset)  # never beyond the storage
         case (
             "torch._utils._rebuild_tensor_v3",

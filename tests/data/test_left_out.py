@@ -89,13 +89,19 @@ def test_links_to_hidden_pictures_are_read_once_each(root: Path):
         (cat / name).symlink_to(".store/a.png")
     for name in ("4.png", "5.png"):
         (cat / name).symlink_to("blob")
-    (cat / "again").symlink_to(".store")
     assert [path.name for path in survey(root).paths["train"][0]] == ["1.png", "2.png", "4.png"]
 
 
 def test_a_hidden_link_is_not_followed(root: Path):
     (root / "train" / "cat" / ".all").symlink_to("/")
     assert survey(root).left_out == "1 hidden file"
+
+
+def test_a_link_to_a_hidden_folder_is_refused_for_its_pictures_would_be_missed(root: Path):
+    add(root, "train/cat/.store/2.png")
+    (root / "train" / "cat" / "more").symlink_to(".store")
+    with pytest.raises(DataError, match=r"train/cat/more: is a link to a hidden folder\. Put its pictures there"):
+        survey(root)
 
 
 def test_a_class_that_is_a_link_to_nothing_is_refused(root: Path):

@@ -65,6 +65,7 @@ def test_a_shipped_recipe_is_valid_and_names_what_was_published(path: Path):
     assert recipe.published or path.stem.startswith("fastnet")  # ours
     assert recipe.training.train_on == "all"
     for figure in recipe.published:
+        assert figure.of is not None
         assert (figure.of.data, figure.of.training) == (recipe.data, recipe.training), "or it stands beside nothing"
     assert recipe.training.regularizers.crop_px == 4
 
@@ -88,8 +89,9 @@ def test_a_set_value_changes_no_other_place_of_an_aliased_mapping(file: Path):
     )
     recipe = read_recipe(file, ["training.optimizer.sgd.lr=0.2", "training.epochs=1"])
     assert (recipe.training.epochs, recipe.training.optimizer.chosen.lr) == (1, 0.2)
-    of = recipe.published[0].of.training
-    assert (of.epochs, of.optimizer.chosen.lr) == (2, 0.1), "what the figure is of"
+    of = recipe.published[0].of
+    assert of is not None
+    assert (of.training.epochs, of.training.optimizer.chosen.lr) == (2, 0.1), "what the figure is of"
     file.write_text(file.read_text(encoding="utf-8").replace("fastnet", "fastnot"), encoding="utf-8")
     with pytest.raises(SpecError, match=r"tiny.yaml:3: training.model: must be a model"):
         read_recipe(file, ["training.epochs=1"])

@@ -81,8 +81,8 @@ def test_of_one_seed_that_differs_the_networks_are_told_and_the_settings_left_op
     name = chosen_trial(run).name  # pyright: ignore[reportOptionalMemberAccess]
     headline, text = told(with_errors(run, [50], [100]))
     assert headline == (
-        f"This one network of {name} makes fewer errors than that of the untuned baseline on clean images; one "
-        "training each does not show whether their settings differ."
+        f"The network of {name} makes fewer errors than the untuned baseline's on clean images; a single training does "
+        "not show whether the settings differ."
     )
     assert "5.00 points fewer, of these two networks, 95 % interval 3." in text
     assert "p < 0.001" in text

@@ -235,6 +235,33 @@ def test_what_is_left_out_of_a_file_is_said(folder):
     assert told == ["w.pt: left out, as no part of this network: mu, sigma"]
 
 
+def test_what_modules_save_beside_tensors_is_left_out(folder):
+    more = {"0._extra_state": {"scale": 1.0}, "1.packed": WEIGHTS["1.weight"].to_sparse()}
+    torch.save({"epoch": 1, "model": {**WEIGHTS, **more}}, "w.pt")
+    told: list[str] = []
+    load_models(sources(["their_nets:small@w.pt"]), Wish(), 4, 8, say=told.append)
+    assert told == ["w.pt: left out, as no part of this network: 0._extra_state, 1.packed"]
+    _are_loaded("their_nets:small@w.pt")
+
+
+def test_a_network_that_looks_at_versions_gets_those_of_its_own_state(folder):
+    Path("their_versions.py").write_text(
+        "from torch import nn\n"
+        "from their_nets import small\n"
+        "class Versioned(nn.Sequential):\n"
+        "    _version = 2\n"
+        "    def _load_from_state_dict(self, state, prefix, metadata, *rest):\n"
+        "        if metadata.get('version') != 2:\n"
+        "            raise ValueError('no version')\n"
+        "        super()._load_from_state_dict(state, prefix, metadata, *rest)\n"
+        "def made():\n"
+        "    return Versioned(*small())\n",
+        encoding="utf-8",
+    )
+    torch.save(_under("module."), "w.pt")
+    _are_loaded("their_versions:made@w.pt", "made")
+
+
 def test_of_a_student_and_a_teacher_none_is_taken_by_chance(folder):
     torch.save({"state_dict": _under("student.") | _under("teacher.", OTHERS)}, "w.pt")
     with pytest.raises(CheckpointError, match=r"several of its parts fit: student, teacher\)"):

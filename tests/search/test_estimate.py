@@ -65,10 +65,10 @@ def test_slots_share_the_trials_and_what_is_finished_is_not_done_again():
 
 def test_a_slot_trains_one_final_after_the_other():
     spec = search_of(epochs=2, finals={"top": 2, "seeds": 1})
-    assert finals_s(spec, COUNTS, Measured(SECOND, SECOND, TWO, ""), 2) == Span(400, 400, 800)
+    assert finals_s(spec, COUNTS, Measured(SECOND, SECOND, TWO, ""), 2, left=3) == Span(400, 400, 800)
 
 
 def test_a_run_keeps_two_checkpoints_of_each_training():
     spec = search_of(epochs=2, trials=5, objectives=["val/clean_error"], finals={"top": 1, "seeds": 3})
     one = checkpoint_bytes(baseline_spec(spec), 10, 32)
-    assert run_bytes(spec, COUNTS, (), (), finished=1) == 2 * (4 + 6) * one
+    assert run_bytes(spec, COUNTS, (), (), finished=1, finals_left=6) == 2 * (4 + 6) * one

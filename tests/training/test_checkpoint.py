@@ -99,7 +99,7 @@ def test_a_whole_checkpoint_for_which_there_is_no_memory_is_not_begun_anew(
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(checkpoint, "read_saved", full)
+    monkeypatch.setattr(torch, "load", full)
     with pytest.raises(CheckpointError):
         load(trained, spec)
 
