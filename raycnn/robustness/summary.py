@@ -70,16 +70,18 @@ class Measure:
         return next(iter(self.samples.values())).shape[1]
 
     @property
-    def bounded(self) -> bool:
-        """Whether it lies in [0, 1]."""
-        return self.share and self.kind != "relative"
+    def is_mean(self) -> bool:
+        """Whether it is a plain mean of outcomes in [0, 1]."""
+        return self.share and self.statistic is itself
 
     def estimate(self, model: str) -> Estimate:
-        of = estimate(self.samples[model], self.statistic, self.bounded)
-        return replace(of, low=max(of.low, 0.0))  # no such number is below it
+        """The interval ends where such numbers do: all are at least 0, and calibration errors at most 1."""
+        of = estimate(self.samples[model], self.statistic, self.is_mean)
+        most = 1.0 if self.kind == "calibration" else of.high
+        return replace(of, low=max(of.low, 0.0), high=min(of.high, most))
 
     def compare(self, ours: str, theirs: str) -> Comparison:
-        return compare(self.samples[ours], self.samples[theirs], self.statistic, self.bounded)
+        return compare(self.samples[ours], self.samples[theirs], self.statistic, self.is_mean)
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Comparison]:

@@ -205,7 +205,7 @@ def effects(folder: Path) -> list[tuple[Measure, dict[str, Comparison]]]:
         for subset in subsets:
             signs = [(-1) ** sum(factor not in on[name] for factor in subset) for name in names]
             weights = [sign / 2 ** (len(factors) - 1) for sign in signs]
-            raw.append(contrast(values, weights, measure.statistic, measure.bounded))
+            raw.append(contrast(values, weights, measure.statistic, measure.is_mean))
         words = [" x ".join(subset) for subset in subsets]
         found.append((measure, dict(zip(words, corrected(raw), strict=True))))
     rows = [
