@@ -151,7 +151,7 @@ def _make(source: Source, files: list[tuple[str, int, int]], entry: Path, progre
                 f"{source.name}: its files changed while they were read. Start again when they are complete."
             )
         facts = {"name": source.name, "class_names": class_names, "verified": verified}
-        facts["duplicates"] = record_duplicates(made, source.image_name)
+        facts["duplicates"] = record_duplicates(made, source.image_name, progress)
         seal(made, {**facts, "source": {"settings": source.settings, "files": _brief(files)}})
         made.rename(entry)
     return open_cached(entry)

@@ -13,12 +13,13 @@ from raycnn.errors import DataError
 from raycnn.files import write_atomically
 
 _FILE = "duplicates.json"
+_BLOCK = 10_000  # images between two reports of progress
 
 ImageName = Callable[[str, int], str]
 """From split and index of an image to what a user calls it."""
 
 
-def record_duplicates(directory: Path, image_name: ImageName) -> list[str]:
+def record_duplicates(directory: Path, image_name: ImageName, progress: Callable[[str, int, int], None]) -> list[str]:
     """Compare all images in the .npy files of `directory`: lines about test images that are trained on, and classes.
 
     Groups of training images with the same pixels are written there, for `split_duplicates`; no test image is among
@@ -27,7 +28,8 @@ def record_duplicates(directory: Path, image_name: ImageName) -> list[str]:
     splits = [open_split(directory, split) for split in SPLITS]
     count, test_count = (len(split.labels) for split in splits)
     labels = np.concatenate([split.labels for split in splits])
-    _, first, group = np.unique(np.concatenate([_keys(s.images) for s in splits]), True, True)
+    keys = np.concatenate([_keys(split.images, name, progress) for name, split in zip(SPLITS, splits, strict=True)])
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     earliest = first[group]  # of each image, the first one with its pixels: a training image where there is one
     repeated = np.flatnonzero(earliest != np.arange(len(earliest)))
 
@@ -82,9 +84,11 @@ def _line(whose: str, pairs: list[tuple[str, str]], mend: str) -> list[str]:
     return [f"{len(pairs):,} {whose} (such as {' and '.join(pairs[0])}). {mend}"] if pairs else []
 
 
-def _keys(images: np.ndarray) -> np.ndarray:
+def _keys(images: np.ndarray, split: str, progress: Callable[[str, int, int], None]) -> np.ndarray:
     """(n,) uint64: a hash of each image's pixels. Two of a million images share one by chance in 10^-7 of all cases."""
     keys = np.empty(len(images), np.uint64)
     for index, image in enumerate(images):
+        if index % _BLOCK == 0:
+            progress(f"looking for duplicates of {split} images", index, len(images))
         keys[index] = int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest())
     return keys

@@ -35,7 +35,7 @@ MAY_CHANGE = ("search.trials", "search.start", "trainer", "finals", "tracking")
 @contextlib.contextmanager
 def held(run: Path) -> Iterator[None]:
     """Hold the run directory, alone among all processes. Raises ClusterError that says who holds it otherwise."""
-    lock = FileLock(run / LOCK, timeout=0)
+    lock = FileLock(run / LOCK, timeout=1.0)  # a dry run looks whether it is held, and holds it for that moment
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire()
