@@ -10,19 +10,16 @@ wrong. A statistic takes means over images, (…) or (…, parts), to values, (�
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
+from raycnn.robustness.resampling import resampled
+
 LEVEL = 0.95
-REPLICATES = 4000  # of the images, for statistics that are no plain means
-_SEED = 0  # of the resampling: a report made twice says the same
-_BLOCK = 100  # replicates at once
-_KEPT_IMAGES = 50_000  # of which weights take 200 MB; those of more are drawn again each time
 _NODES = (np.arange(2000) + 0.5) / 2000  # of Student's t, where two errors are added
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -147,7 +144,7 @@ def compare_ratio(
     images = _same_images([ours, theirs])
     a, b = (samples.mean(axis=1, dtype=np.float64) for samples in (ours, theirs))
     drawn: list[list[np.ndarray]] = [[], []]  # each of ours against the mean of theirs, and the other way
-    for x, y in zip(_resampled(ours), _resampled(theirs), strict=True):
+    for x, y in zip(resampled(ours), resampled(theirs), strict=True):
         drawn[0].append(ratio(x, y.mean(axis=1, keepdims=True)))
         drawn[1].append(ratio(x.mean(axis=1, keepdims=True), y))
     of_ours, of_theirs = (np.concatenate(blocks) for blocks in drawn)
@@ -186,7 +183,7 @@ def _measured(cells: Sequence[np.ndarray], statistic: Statistic) -> tuple[np.nda
     if statistic is itself:
         rows = np.concatenate(cells).astype(np.float64)
         return of_seeds, _covariance(rows) / rows.shape[1]
-    drawn = [np.concatenate([statistic(block) for block in _resampled(samples)]) for samples in cells]
+    drawn = [np.concatenate([statistic(block) for block in resampled(samples)]) for samples in cells]
     return of_seeds, _covariance(np.concatenate(drawn, axis=1).T)
 
 
@@ -266,8 +263,8 @@ def _compared(value: float, error: _Error, nothing: float, seeds: tuple[int, int
 
 def _wilson(share: float, variance: float, images: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share that has this variance; of 0 and 1, as of so many images."""
-    spread = share * (1 - share)
-    of_one = variance / spread if spread else 1 / images  # 1 / the independent images
+    spread = max(share * (1 - share), 0.0)
+    of_one = variance / spread if spread > 1e-12 else 1 / images  # 1 / the independent images
     z = _normal_width()
     scale = 1 + z**2 * of_one
     centre = (share + z**2 * of_one / 2) / scale
@@ -277,33 +274,3 @@ def _wilson(share: float, variance: float, images: int) -> tuple[float, float]:
 
 def _normal_width() -> float:
     return float(stats.norm.isf((1 - LEVEL) / 2))
-
-
-def _resampled(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of replicates of the means over images, (replicates, seeds, …); images are the same for all calls."""
-    seeds, images = samples.shape[:2]
-    flat = np.moveaxis(samples, 0, 1).reshape(images, -1).astype(np.float32)
-    means = flat.mean(axis=0, dtype=np.float64)
-    flat -= means.astype(np.float32)  # about their means, float32 loses nothing
-    for weights in _weights(images):
-        drawn = (weights @ flat).astype(np.float64) / images + means
-        yield drawn.reshape(len(weights), seeds, *samples.shape[2:])
-
-
-def _weights(images: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn, (replicates, images) float32, block by block, always the same."""
-    blocks = _kept(images) if images <= _KEPT_IMAGES else _drawn(images)
-    yield from (block.astype(np.float32) for block in blocks)
-
-
-@lru_cache(maxsize=2)
-def _kept(images: int) -> list[np.ndarray]:
-    return list(_drawn(images))
-
-
-def _drawn(images: int) -> Iterator[np.ndarray]:
-    random = np.random.default_rng([_SEED, images])
-    rows = np.arange(_BLOCK, dtype=np.int32)[:, None] * images
-    for _ in range(0, REPLICATES, _BLOCK):
-        drawn = random.integers(0, images, (_BLOCK, images), dtype=np.int32) + rows
-        yield np.bincount(drawn.ravel(), minlength=_BLOCK * images).reshape(_BLOCK, images).astype(np.uint8)
