@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from raycnn.spec.trial import Optimizer
+
 _BOUNDS = {
     "greater_than": "> {gt}",
     "greater_than_equal": ">= {ge}",
@@ -114,6 +116,12 @@ def _nearest(got: Any, expected: str) -> str:
     return f"Did you mean {near[0]}?{minimised}{unseen}"
 
 
+def _optimizers(wish: Any) -> list[str]:
+    """The one whose name is nearest, else all."""
+    known = list(Optimizer.model_fields)
+    return difflib.get_close_matches(str(wish).lower(), known, n=1, cutoff=0.5) or known
+
+
 def _retyped(noun: str, got: Any, key: str) -> str:
     """The mend for a value of the wrong type at `key`."""
     if noun == _NOUNS["list"] and isinstance(got, str | int | float):
@@ -121,9 +129,11 @@ def _retyped(noun: str, got: Any, key: str) -> str:
     if noun == _NOUNS["model"] and isinstance(got, str) and key in ("data", "schedule"):
         return f"Write {{name: {_flow(got)}}}"
     if noun == _NOUNS["model"] and isinstance(got, str) and key in ("optimizer", "baseline"):
-        return f"Write {{{_flow(got)}: {{lr: …}}}}"
+        return f"Write {either([f'{{{name}: {{lr: …}}}}' for name in _optimizers(got)])}"
     if noun == _NOUNS["model"] and isinstance(got, list) and key == "optimizer":
-        return f"Write {{choice: {{{', '.join(f'{_flow(one)}: {{lr: …}}' for one in got)}}}}}"
+        return (
+            f"Write {{choice: {{{', '.join(f'{name}: {{lr: …}}' for one in got for name in _optimizers(one)[:1])}}}}}"
+        )
     if noun == _NOUNS["bool"] and isinstance(got, str):
         word = got.lower()
         return "Write it without quotes" if word in ("true", "false") else f"Write {_TRUTH.get(word, 'one of the two')}"
