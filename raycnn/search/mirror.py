@@ -71,7 +71,7 @@ def look_at(run: Path, uri: str | None, folder: Path) -> Path:
             return run
         for name in (SPEC, MANIFEST, JOURNAL):
             if (content := storage.read(there, name)) is not None:
-                (folder / name).write_bytes(content)
+                write_atomically(folder / name, content)
         return folder
     except _TROUBLE as error:
         raise _unusable(uri, error) from error

@@ -24,6 +24,7 @@ from raycnn.training.torch_file import CPU, take_weights
 
 FORMAT = 2
 _MOST_PX = 1024  # of images, as in the specification of data
+_MOST_CLASSES = 100_000
 _MEND = "Delete it, then give the command of the search again: it is trained again."
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
@@ -169,11 +170,11 @@ def _checkpoint(plain: dict[str, Any]) -> Checkpoint:
         mean=tuple(map(float, plain["mean"])),
         std=tuple(map(float, plain["std"])),
     )
-    for state in (found.model, found.averaged or found.model):
-        # A network of as many classes and pixels as a file says could take any memory.
-        if len(state["head.weight"]) != found.classes:
-            raise ValueError("its weights are not of its classes")
-    if not (isinstance(found.image_px, int) and found.image_px <= _MOST_PX and len(found.mean) == len(found.std) == 3):
+    # A network of as many classes and pixels as a file says could take any memory.
+    for count, most in ((found.classes, _MOST_CLASSES), (found.image_px, _MOST_PX)):
+        if not isinstance(count, int) or not 0 < count <= most:
+            raise ValueError("its images are none")
+    if not len(found.mean) == len(found.std) == 3:
         raise ValueError("its images are none")
     if not isinstance(found.epoch, int) or not isinstance(found.optimizer, dict):
         raise ValueError("its training is none")
