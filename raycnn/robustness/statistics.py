@@ -115,8 +115,8 @@ def contrast(
     """A weighted sum of models' values, such as an effect of a factorial experiment; 0 where there is no effect.
 
     cells: samples of each model, all on the same images. weights: one for each, summing to 0. seeds of the result: the
-    fewest and the most. Of shares, one more image is thought of that tells the models apart, so that no interval is
-    without a width. Raises ValueError where the images are not as many.
+    fewest and the most. Of shares, one more image is counted that tells the models apart, so that every interval has a
+    width. Raises ValueError where the images are not as many.
     """
     images = _same_images(cells)
     counts = [len(samples) for samples in cells]

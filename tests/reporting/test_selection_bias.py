@@ -53,7 +53,7 @@ def test_what_was_ahead_in_validation_is_held_against_test_images(run):
     wrong = {"baseline": (np.arange(100) < 22).astype(float)[None]}
     wrong[trial.name] = (np.arange(100) < 19).astype(float)[None]
     (sentence,) = selection_bias(run, trial, Measure("clean", "clean/error", "t", wrong))
-    # Three images of 100 differ, and one more is thought of: 0.03 ± 1.984 sqrt((0.03 - 0.03^2) / 99 + 1 / 100^2).
+    # Three images of 100 differ, and one more is counted: 0.03 ± 1.984 sqrt((0.03 - 0.03^2) / 99 + 1 / 100^2).
     assert sentence == (
         f"In validation {trial.name} was +4.00 points ahead of the baseline; on clean test images it is +3.00 points "
         "(95 % interval −0.94 points to +6.94 points). The first is no estimate of the second: of 2 trials it was "
