@@ -167,7 +167,7 @@ def units(scoring: Scoring, spec: DataSpec, root: Path | None, data: DataSet, se
     test = data.open_test()
     labels = np.asarray(test.labels)
     found = list(_units(scoring, spec, root, len(labels), labels, data.class_names, data.train.images.shape[1], seed))
-    for file in {unit.file for unit in found if isinstance(unit.file, CorruptionFile)}:
+    for file in dict.fromkeys(unit.file for unit in found if isinstance(unit.file, CorruptionFile)):
         refuse_other_order(file, test.images)
     return [replace(unit, precision=scoring.precision) for unit in found]
 
