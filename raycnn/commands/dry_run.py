@@ -3,9 +3,10 @@
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raycnn.errors import ClusterError
 from raycnn.files import free_bytes
@@ -13,10 +14,19 @@ from raycnn.reporting.words import byte_words, duration
 from raycnn.spec.search import Finals, SearchSpec
 from raycnn.spec.space import FloatRange, IntRange, parameters
 
+if TYPE_CHECKING:
+    from raycnn.data.cache import Look
+    from raycnn.robustness.units import Unit
+    from raycnn.search.checks import Problems, Rehearsal
+    from raycnn.search.forecast import Counts, Span
+    from raycnn.search.resources import Resources
+    from raycnn.search.run import Request
+    from raycnn.slots.pool import SlotShape
+
 SETTINGS = 20  # of those that would come next: by them the work of a trial is estimated
 
 
-def describe(request: Any, elsewhere: str | None) -> None:
+def describe(request: "Request", elsewhere: str | None) -> None:
     """Print the plan of a `search.run.Request`. Nothing is started, downloaded or changed.
 
     elsewhere: as `resources_elsewhere` takes it; None: what is here, or at the request's address.
@@ -34,7 +44,7 @@ def describe(request: Any, elsewhere: str | None) -> None:
         _plan(request, planned, folder)
 
 
-def _plan(request: Any, planned: Any, folder: Path) -> None:
+def _plan(request: "Request", planned: "Resources | None", folder: Path) -> None:
     """planned: Resources that are not here, or None. folder: for copies."""
     from raycnn.models.trust import trust
     from raycnn.search.checks import Problems, check_start
@@ -75,7 +85,7 @@ def _distribution(form: Any) -> str:
     return f"one of {', '.join(map(str, form.choice))}"
 
 
-def _resources(address: str | None, spec: SearchSpec) -> Any:
+def _resources(address: str | None, spec: SearchSpec) -> "Resources":
     from raycnn.search.resources import cluster_resources, local_resources
 
     if address is None:
@@ -89,7 +99,7 @@ def _resources(address: str | None, spec: SearchSpec) -> Any:
         disconnect()
 
 
-def _before(request: Any, folder: Path) -> Path:
+def _before(request: "Request", folder: Path) -> Path:
     """A directory with what the run is so far: its own, or one in `folder`, empty where there is nothing yet.
 
     Raises what the search would for a directory that is another's.
@@ -110,12 +120,12 @@ def _before(request: Any, folder: Path) -> Path:
 class _Data:
     """What is known of the images. counts: of search.forecast. units: that finals are scored on; None: not known."""
 
-    counts: Any
-    units: Any
+    counts: "Counts"
+    units: "Sequence[Unit] | None"
     trainable: bool
 
 
-def _look_at_data(request: Any, before: Path, problems: Any) -> _Data | None:
+def _look_at_data(request: "Request", before: Path, problems: "Problems") -> _Data | None:
     """Changes `problems`. Says what is there and what would be fetched; None where the images are not known."""
     from raycnn.data.sources import place_of
     from raycnn.search.checks import benchmarks, check_images
@@ -151,7 +161,7 @@ def _look_at_data(request: Any, before: Path, problems: Any) -> _Data | None:
     return _Data(counts, units, counts.train >= spec.budget.batch_size)
 
 
-def _look(spec: SearchSpec, root: Path | None, to_copy: int) -> Any:
+def _look(spec: SearchSpec, root: Path | None, to_copy: int) -> "Look | None":
     """A data.cache.Look; None for a folder of pictures that is not here."""
     from raycnn.data.cifar import OFFICIAL, official_look
     from raycnn.data.download import require_space
@@ -164,7 +174,7 @@ def _look(spec: SearchSpec, root: Path | None, to_copy: int) -> Any:
     return seen
 
 
-def _source_words(request: Any, root: Path | None, to_copy: int, seen: Any) -> str:
+def _source_words(request: "Request", root: Path | None, to_copy: int, seen: "Look") -> str:
     from raycnn.data.sources import place_of
 
     data = request.spec.data
@@ -178,13 +188,13 @@ def _source_words(request: Any, root: Path | None, to_copy: int, seen: Any) -> s
     return f"{place}{f' ({seen.note})' if seen.note else ''}"
 
 
-def _units(spec: SearchSpec, root: Path | None, test_count: int) -> Any:
+def _units(spec: SearchSpec, root: Path | None, test_count: int) -> "Sequence[Unit]":
     from raycnn.robustness.units import planned_units
 
     return planned_units(spec.finals, spec.data, root, test_count) if isinstance(spec.finals, Finals) else []
 
 
-def _say_resources(spec: SearchSpec, resources: Any, shape: Any, elsewhere: bool) -> None:
+def _say_resources(spec: SearchSpec, resources: "Resources", shape: "SlotShape", elsewhere: bool) -> None:
     from raycnn.search.resources import placement
 
     print("\n# Resources")
@@ -193,13 +203,13 @@ def _say_resources(spec: SearchSpec, resources: Any, shape: Any, elsewhere: bool
     _say("concurrent trials", _slots(spec, resources, shape))
 
 
-def _slots(spec: SearchSpec, resources: Any, shape: Any) -> int:
+def _slots(spec: SearchSpec, resources: "Resources", shape: "SlotShape") -> int:
     from raycnn.search.resources import slot_count
 
     return min(slot_count(spec.trainer, shape, resources), spec.search.trials)
 
 
-def _say_search(request: Any, data: _Data | None, finished: int | None) -> None:
+def _say_search(request: "Request", data: _Data | None, finished: int | None) -> None:
     from raycnn.search.estimate import estimate, expected
 
     spec: SearchSpec = request.spec
@@ -218,7 +228,14 @@ def _say_search(request: Any, data: _Data | None, finished: int | None) -> None:
     _say("images to train", words)
 
 
-def _say_cost(request: Any, data: _Data, rehearsal: Any, resources: Any, shape: Any, problems: Any) -> None:
+def _say_cost(
+    request: "Request",
+    data: _Data,
+    rehearsal: "Rehearsal",
+    resources: "Resources",
+    shape: "SlotShape",
+    problems: "Problems",
+) -> None:
     """Changes `problems`."""
     from raycnn.search.checks import require_room
     from raycnn.search.forecast import finals_s, measured_here, run_bytes, scoring_s, search_s
@@ -244,7 +261,7 @@ def _say_cost(request: Any, data: _Data, rehearsal: Any, resources: Any, shape: 
     problems.of(lambda: require_room(request.run, needed, "the whole search takes up to"))
 
 
-def _say_time(what: str, span: Any, most_s: float | None = None) -> None:
+def _say_time(what: str, span: "Span", most_s: float | None = None) -> None:
     if not span.most:
         _say(what, "nothing is left to do")
         return
