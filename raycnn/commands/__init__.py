@@ -20,6 +20,7 @@ from raycnn.masking import masked
 
 USER_ERROR = 2
 _limit: ending.Limit | None = None
+_process = 0  # that is interrupted
 
 
 def main() -> None:
@@ -110,13 +111,15 @@ def resumable(kept: str) -> Iterator[None]:
 
 
 def _interrupt_on_signals() -> None:
-    global _limit
-    _limit = ending.Limit()
+    global _limit, _process
+    _limit, _process = ending.Limit(), os.getpid()
     for name in SIGNALS:
         signal.signal(name, _interrupt)
 
 
 def _interrupt(*_: object) -> None:
+    if os.getpid() != _process:  # forked, and about to become another program, such as one of Ray's
+        os._exit(INTERRUPTED)
     _close()
     raise KeyboardInterrupt
 
