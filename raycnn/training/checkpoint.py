@@ -20,9 +20,10 @@ from raycnn.files import MOST_TABLE_BYTES, read_file, replacing
 from raycnn.models.classifier import Classifier
 from raycnn.spec.trial import TrialSpec
 from raycnn.training.log import EpochRecord
-from raycnn.training.torch_file import CPU, take_weights
+from raycnn.training.torch_file import take_weights
 
 FORMAT = 2
+CPU = torch.device("cpu")
 _MOST_PX = 1024  # of images, as in the specification of data
 _MOST_CLASSES = 100_000
 _MEND = "Delete it, then give the command of the search again: it is trained again."

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from raycnn.errors import one_line
 from raycnn.training.pickled import Inert, Name, mapping, unpickled
 
-CPU = torch.device("cpu")
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first object of a file that is no zip archive: those until PyTorch 1.5
 _DTYPES = {
     "Double": torch.float64,
@@ -37,14 +36,14 @@ _DTYPES = {
 }
 
 
-def read_saved(content: bytes, device: torch.device = CPU) -> Any:
-    """The object in a file that torch.save wrote, its tensors on `device`.
+def read_saved(content: bytes) -> Any:
+    """The object in a file that torch.save wrote, its tensors on the processor.
 
     Dictionaries with an order are plain ones. Other objects, sets and numbers of NumPy too, are `Inert`; so are tensors
     that are sparse, quantised or without values. Raises ValueError saying what is wrong, and for what is badly damaged
     nearly any other error.
     """
-    return (_of_archive if content.startswith(b"PK") else _of_pickles)(content, device)
+    return (_of_archive if content.startswith(b"PK") else _of_pickles)(content)
 
 
 def take_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -67,7 +66,7 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise ValueError(one_line(str(error), 300)) from error
 
 
-def _of_archive(content: bytes, device: torch.device) -> Any:
+def _of_archive(content: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         names = {member.filename for member in members}
@@ -83,15 +82,15 @@ def _of_archive(content: bytes, device: torch.device) -> Any:
         root = roots[0]
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("it is of a big-endian machine")
-        storages = _Storages(lambda key, _: archive.read(f"{root}data/{key}"), device)  # which sees to its checksum
+        storages = _Storages(lambda key, _: archive.read(f"{root}data/{key}"))  # which sees to its checksum
         return unpickled(io.BytesIO(archive.read(f"{root}data.pkl")), _made, storages)
 
 
-def _of_pickles(content: bytes, device: torch.device) -> Any:
+def _of_pickles(content: bytes) -> Any:
     """Of a file of several pickles, the fourth of which is the object, with storages behind them."""
     file = io.BytesIO(content)
     sizes: dict[str, int] = {}
-    sizing = _Storages(lambda key, size: sizes.update({key: size}), device)
+    sizing = _Storages(lambda key, size: sizes.update({key: size}))
     if unpickled(file, _made, sizing) != _MAGIC:
         raise ValueError("it is not of the form that torch.save writes")
     for _ in ("the version of the form", "the sizes of C's types"):
@@ -106,7 +105,7 @@ def _of_pickles(content: bytes, device: torch.device) -> Any:
         end = places[key] + sizes[key]
     if end != len(content):
         raise ValueError("it is shorter or longer than it should be")
-    storages = _Storages(lambda key, size: content[places[key] : places[key] + size], device)
+    storages = _Storages(lambda key, size: content[places[key] : places[key] + size])
     file.seek(begin)
     return unpickled(file, _made, storages)
 
@@ -125,8 +124,8 @@ class _Storages:
     content: takes a storage's key, and the bytes that it should have; None: it is not wanted.
     """
 
-    def __init__(self, content: Callable[[str, int], bytes | None], device: torch.device) -> None:
-        self._content, self._device = content, device
+    def __init__(self, content: Callable[[str, int], bytes | None]) -> None:
+        self._content = content
         self._kept: dict[str, Tensor] = {}
 
     def __call__(self, identity: Any) -> _Storage | Inert:
@@ -149,7 +148,7 @@ class _Storages:
             if content is None:
                 return Inert(kind)
             stored = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0).byte()
-            self._kept[key] = stored.to(self._device)
+            self._kept[key] = stored
         if len(self._kept[key]) != size:
             raise ValueError(f"its storage {key[:20]} has {len(self._kept[key])} bytes, and should have {size}")
         return _Storage(self._kept[key], dtype)
